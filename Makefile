@@ -1,0 +1,67 @@
+# DeepRS: everything a developer runs, in the project's own environment (.venv). `make` alone lists the targets.
+#
+#   make train DATASET=dir [OUT=dir] [CONFIG="overlay.yaml ..."] [ARGS="--max_epochs 2 ..."]
+#   make demo [OUT=dir]
+
+VENV := .venv
+PY := $(CURDIR)/$(VENV)/bin/python
+# Touched when the environment is complete; older than the requirements means: install again (a no-op where all is there).
+READY := $(VENV)/.ready
+# Looked up only when the environment is made. The pinned versions are those of Python 3.11.
+PYTHON ?= $(shell for name in python3.11 python3; do \
+	$$name -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo $$name && break; done)
+
+# The list that monai.bundle takes, ['a.yaml','b.yaml'], from file names that spaces separate.
+comma := ,
+empty :=
+space := $(empty) $(empty)
+CONFIGS = ['$(subst $(space),'$(comma)',$(strip $(abspath bundle/configs/train.yaml $(CONFIG))))']
+
+export PYTHONPATH := $(CURDIR)/bundle
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo train test test-slow lint bench clean dataset-named
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
+
+setup: $(READY)  ## make .venv with the pinned requirements (python3.11, or PYTHON=...)
+
+# torch goes first and on its own, so that pip takes the build that this machine offers and nothing replaces it later.
+$(READY): requirements.txt requirements-dev.txt
+	$(if $(PYTHON),,$(error DeepRS is developed with Python 3.11, found neither as python3.11 nor as python3. Install it, or name one: make setup PYTHON=/path/to/python3.11))
+	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet $$(grep '^torch==' requirements.txt)
+	$(PY) -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+demo: OUT ?= output/demo
+demo: $(READY)  ## phantoms, a small DeepRS trained on them, its results and report: minutes on a CPU
+	$(PY) -m scripts.demo --output_dir "$(OUT)" $(ARGS)
+
+train: OUT ?= output/train
+train: dataset-named $(READY)  ## train on your data: DATASET=dir [OUT=dir] [CONFIG="overlay.yaml"] [ARGS="--max_epochs 2"]
+	mkdir -p "$(OUT)"
+	$(PY) -m monai.bundle run training --config_file "$(CONFIGS)" \
+		--dataset_dir "$$(cd "$(DATASET)" && pwd)" --output_dir "$$(cd "$(OUT)" && pwd)" $(ARGS)
+
+dataset-named:
+	@test -d "$(DATASET)" || { echo 'make train: DATASET="$(DATASET)" is not a folder. Name the one that holds your' \
+		'datalist.json, or images/ and labels/: make train DATASET=/path/to/folder' >&2; exit 2; }
+
+test: $(READY)  ## the tests of every day: minutes, no GPU
+	$(PY) -m pytest -m "not slow and not gpu" $(ARGS)
+
+test-slow: $(READY)  ## the tests that `make test` leaves out: training on real data, GPU
+	$(PY) -m pytest -m "slow or gpu" $(ARGS)
+
+lint: $(READY)  ## ruff: rules and format
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+bench: $(READY)  ## speed against MONAI's own losses and warps -> benchmarks/results/speed.json
+	$(PY) benchmarks/speed.py
+
+clean:  ## remove caches and build leftovers; .venv and output/ stay
+	rm -rf .pytest_cache .ruff_cache build dist *.egg-info
+	find bundle tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,274 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The data check: everything that can be wrong with the cases, found before hours of training and told all at once."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data import ITKReader, NibabelReader
+from tqdm import tqdm
+
+from scripts.cases import Cases
+from scripts.datalist import LISTS
+from scripts.transforms import describe_strays, find_strays
+
+__all__ = ["DataCheck"]
+
+logger = logging.getLogger(__name__)
+
+
+class DataCheck:
+    """Reads every case once and refuses to go on while anything is wrong.
+
+    Checked are: the file can be read; one 3D volume; finite, not constant; image and label on one grid; known label ids
+    only; the label not empty; no case twice; enough cases; and a ``spatial_size`` that the networks can halve. The
+    labels of unlabelled cases are not read, here as elsewhere.
+
+    Args:
+        cases: what to check.
+        spatial_size: voxels per axis of the network's grid, or one number for all three axes.
+        multiple: what the networks need each of them to be a multiple of.
+        min_labeled: fewest labelled cases to train with.
+        min_unlabeled: fewest unlabelled cases.
+        same_grid_tolerance: how far the outermost voxels of an image and its label may lie apart, in voxels. Headers
+            that say the same rotation in different ways disagree by some hundredths.
+        num_workers: files read at a time.
+    """
+
+    def __init__(
+        self,
+        cases: Cases,
+        spatial_size: Sequence[int] | int,
+        multiple: int = 1,
+        min_labeled: int = 1,
+        min_unlabeled: int = 0,
+        same_grid_tolerance: float = 0.1,
+        num_workers: int = 4,
+    ) -> None:
+        self.cases = cases
+        self.spatial_size = (spatial_size,) * 3 if isinstance(spatial_size, int) else tuple(spatial_size)
+        self.multiple = multiple
+        self.min_labeled = min_labeled
+        self.min_unlabeled = min_unlabeled
+        self.same_grid_tolerance = same_grid_tolerance
+        self.num_workers = num_workers
+
+    def run(self) -> None:
+        """Check, and log a table with a row per case.
+
+        Raises:
+            ValueError: lists every fault of every case.
+        """
+        faults = [*self._size_faults(), *self._count_faults(), *self._repetition_faults()]
+        jobs = [(name, case) for name in LISTS for case in getattr(self.cases, name)]
+        with ThreadPool(max(1, self.num_workers)) as pool:
+            reading = pool.imap(self._inspect, jobs)
+            # disable=None: a bar at a terminal, silence in a log file
+            rows = list(tqdm(reading, "Checking the data", len(jobs), disable=None, leave=False))
+        logger.info("data check of %d cases\n%s", len(rows), _table(rows))
+        faults += [f"case '{row.case}': {fault}" for row in rows for fault in row.faults]
+        if faults:
+            raise ValueError(
+                f"the data check found {len(faults)} fault{'s' * (len(faults) > 1)}:\n" + "\n".join(faults)
+            )
+        self._warn_of_unseen_structures(rows)
+
+    def _size_faults(self) -> list[str]:
+        sizes, multiple = self.spatial_size, self.multiple
+        if len(sizes) == 3 and all(size > 0 and size % multiple == 0 for size in sizes):
+            return []
+        nearest = (
+            sorted({max(multiple, size // multiple * multiple), (size // multiple + 1) * multiple}) for size in sizes
+        )
+        valid = ", ".join(" or ".join(map(str, options)) for options in nearest)
+        return [f"spatial_size {sizes}: expected three multiples of {multiple}. The nearest are ({valid})."]
+
+    def _count_faults(self) -> list[str]:
+        wanted = (
+            ("labelled", self.cases.labeled, self.min_labeled),
+            ("unlabelled", self.cases.unlabeled, self.min_unlabeled),
+        )
+        return [
+            f"expected at least {least} {kind} case{'s' * (least > 1)}, found {len(found)}."
+            for kind, found, least in wanted
+            if len(found) < least
+        ]
+
+    def _repetition_faults(self) -> list[str]:
+        """A subject that is trained on and tested on makes the numbers worthless; two of one name overwrite results."""
+        files: dict[str, tuple[str, str]] = {}
+        names: dict[str, tuple[str, str]] = {}
+        faults = []
+        for where in LISTS:
+            for case in getattr(self.cases, where):
+                name, image = case["case"], os.path.realpath(case["image"])
+                if image in files:
+                    other, place = files[image]
+                    faults.append(f"case '{name}' in '{where}' is the image of case '{other}' in '{place}': {image}")
+                elif name in names:
+                    place, path = names[name]
+                    faults.append(
+                        f"case '{name}' is the name of two images, in '{place}' and in '{where}':\n  {path}\n  {image}\n"
+                        "  Rename one, or give its entry in the datalist a `case` of its own."
+                    )
+                files.setdefault(image, (name, where))
+                names.setdefault(name, (where, image))
+        return faults
+
+    def _inspect(self, job: tuple[str, dict]) -> _Row:
+        """Read one case; whatever goes wrong becomes a fault of its row."""
+        where, case = job
+        row = _Row(case["case"], where)
+        image = _read(case["image"], "image", row.faults)
+        label = _read(case["label"], "label", row.faults) if "label" in case else None
+        if image is not None:
+            row.describe(image)
+            row.faults += _image_faults(image)
+        if label is not None:
+            row.ids = tuple(int(i) for i in np.unique(label.array) if i in self.cases.labels)
+            row.faults += self._label_faults(label)
+        if image is not None and label is not None:
+            row.faults += _grid_faults(image, label, self.same_grid_tolerance)
+        return row
+
+    def _label_faults(self, label: _Volume) -> list[str]:
+        if not label.array.any():
+            return ["the label is empty: it holds nothing but background (0)."]
+        strays = find_strays(torch.from_numpy(label.array), self.cases.label_ids)
+        return [describe_strays(strays, self.cases.label_ids)] if strays else []
+
+    def _warn_of_unseen_structures(self, rows: Sequence[_Row]) -> None:
+        training = [row.ids for row in rows if row.where == "labeled"]
+        seen = set(itertools.chain.from_iterable(training))
+        unseen = [name for label_id, name in self.cases.labels.items() if label_id not in seen]
+        if training and unseen:
+            logger.warning("no label to train on holds %s: it cannot be learnt", ", ".join(unseen))
+
+
+@dataclass(frozen=True)
+class _Volume:
+    """A file's array with its axes as stored, and its voxel to RAS mm matrix."""
+
+    array: np.ndarray
+    affine: np.ndarray
+
+    @property
+    def spacing(self) -> np.ndarray:
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def orientation(self) -> str:
+        return "".join(axis or "?" for axis in nib.aff2axcodes(self.affine))
+
+
+@dataclass
+class _Row:
+    """What the table says about a case."""
+
+    case: str
+    where: str
+    shape: str = "-"
+    spacing: str = "-"
+    orientation: str = "-"
+    dtype: str = "-"
+    values: str = "-"
+    ids: tuple[int, ...] = ()
+    faults: list[str] = field(default_factory=list)
+
+    def describe(self, image: _Volume) -> None:
+        """Fill in what the image says of itself."""
+        self.shape = "x".join(map(str, image.array.shape))
+        self.spacing = "x".join(f"{value:.3g}" for value in image.spacing)
+        self.orientation, self.dtype = image.orientation, str(image.array.dtype)
+        self.values = f"{image.array.min():.4g} to {image.array.max():.4g}"
+
+    def columns(self) -> tuple[str, ...]:
+        """The cells of the row, in the order of ``COLUMNS``."""
+        ids = (
+            " ".join(map(str, self.ids)) if len(self.ids) <= 8 else f"{len(self.ids)} of {self.ids[0]}..{self.ids[-1]}"
+        )
+        verdict = f"{len(self.faults)} faults" if self.faults else "ok"
+        measured = (self.shape, self.spacing, self.orientation, self.dtype, self.values)
+        return (self.case, self.where, *measured, ids or "-", verdict)
+
+
+COLUMNS = ("case", "list", "shape", "spacing (mm)", "axes", "type", "values", "label ids", "result")
+
+
+def _table(rows: Sequence[_Row]) -> str:
+    lines = [COLUMNS, *(row.columns() for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def _read(path: str, what: str, faults: list[str]) -> _Volume | None:
+    """Read a file as MONAI's ``LoadImaged`` does, but in the type it is stored in; a failure becomes a fault."""
+    if not Path(path).exists():
+        faults.append(f"the {what} is missing: {path}")
+        return None
+    reader = NibabelReader() if path.endswith((".nii", ".nii.gz")) else ITKReader()
+    try:
+        array, meta = reader.get_data(reader.read(path))
+    except Exception as error:  # readers raise what they like, and the other cases are to be checked all the same
+        faults.append(
+            f"the {what} cannot be read: {path}\n  {type(error).__name__}: {str(error).strip().splitlines()[-1]}"
+        )
+        return None
+    if array.ndim == 4 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim != 3 or min(array.shape) < 2 or array.dtype.kind not in "buif":
+        shape = "x".join(map(str, array.shape))
+        faults.append(f"the {what} is not one 3D volume of numbers: shape {shape}, type {array.dtype}, {path}")
+        return None
+    return _Volume(array.astype(array.dtype.newbyteorder("="), copy=False), np.asarray(meta["affine"], dtype=float))
+
+
+def _image_faults(image: _Volume) -> list[str]:
+    array = image.array
+    if array.dtype.kind == "f" and (bad := array.size - int(np.isfinite(array).sum())):
+        return [f"the image holds {bad} values that are not finite (NaN or infinite). Replace them."]
+    if array.min() == array.max():
+        return [f"the image is constant: every voxel is {array.min():g}."]
+    return []
+
+
+def _grid_faults(image: _Volume, label: _Volume, tolerance: float) -> list[str]:
+    """Compare where the outermost voxels lie: shape, spacing, direction and origin at one go."""
+    same_shape = image.array.shape == label.array.shape
+    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, n - 1) for n in image.array.shape))])
+    apart = np.linalg.norm(corners @ (image.affine - label.affine).T, axis=1).max() / image.spacing.min()
+    if same_shape and apart <= tolerance:
+        return []
+    lines = ["label and image do not share a grid."]
+    for name, a, b, unit in (
+        ("shape", image.array.shape, label.array.shape, "voxels"),
+        ("spacing", image.spacing, label.spacing, "mm"),
+        ("axes", image.orientation, label.orientation, ""),
+        ("origin", image.affine[:3, 3], label.affine[:3, 3], "mm"),
+    ):
+        left, right = (x if isinstance(x, str) else "(" + ", ".join(f"{v:.5g}" for v in x) + ")" for x in (a, b))
+        if left != right:
+            lines.append(f"  {name:<8} image {left}  label {right}  {unit}".rstrip())
+    if same_shape:
+        lines.append(f"  Their outermost voxels lie up to {apart:.3g} voxels apart; {tolerance:g} is tolerated.")
+    lines.append("  Resample the label onto the image's grid, without interpolating between ids.")
+    return ["\n".join(lines)]

@@ -1,0 +1,265 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""One engine for every method: named updates, taught by weighted terms, run on every pair as a schedule says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from monai.engines import Trainer
+from monai.engines.utils import IterationEvents
+from torch import distributed
+
+from scripts.state import PairState
+from scripts.wiring import check_wiring
+
+
+class Term:
+    """One term of a loss: ``weight * loss(*quantities)``.
+
+    Args:
+        loss: maps the quantities, in this order, to a scalar.
+        quantities: names of what it reads, from the state (see :class:`scripts.state.PairState`).
+        weight: the lambda of the paper.
+        requires: entries a pair must have for the term to be live, such as ``moving_label``; other pairs skip it.
+        start: iterations before the term is live at all; it costs nothing until then.
+        ramp: iterations over which the weight then grows linearly from 0 to its value.
+    """
+
+    def __init__(
+        self,
+        loss: Callable[..., torch.Tensor],
+        quantities: Sequence[str],
+        weight: float = 1.0,
+        requires: Sequence[str] = (),
+        start: int = 0,
+        ramp: int = 0,
+    ) -> None:
+        self.loss, self.quantities, self.weight = loss, tuple(quantities), weight
+        self.requires, self.start, self.ramp = tuple(requires), start, ramp
+
+    def weight_at(self, iteration: int) -> float:
+        """The weight in force at an iteration, counted from 1."""
+        since = iteration - self.start
+        if since <= 0:
+            return 0.0
+        return self.weight * min(1.0, since / self.ramp) if self.ramp else self.weight
+
+    def is_live(self, batch: Mapping[str, Any], iteration: int) -> bool:
+        """Whether this pair has what the term requires, and the term has started."""
+        return iteration > self.start and all(name in batch for name in self.requires)
+
+
+class Update:
+    """Whose parameters move, with which optimiser, taught by which terms.
+
+    Args:
+        network: the network that is taught.
+        optimizer: over the parameters of that network.
+        terms: name -> :class:`Term`.
+        scheduler: learning-rate schedule, stepped once per step of the optimiser; none in the paper.
+        clip_norm: largest Euclidean norm of the gradient; none in the paper.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        terms: Mapping[str, Term],
+        scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        self.network, self.optimizer, self.terms = network, optimizer, dict(terms)
+        self.scheduler, self.clip_norm = scheduler, clip_norm
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+
+    def step(self) -> None:
+        """Average the gradients over processes where there are several, clip them, and move the parameters."""
+        if distributed.is_available() and distributed.is_initialized():
+            for parameter in self.parameters:
+                if parameter.grad is None:  # a process whose pair had no live term still has to take part
+                    parameter.grad = torch.zeros_like(parameter)
+                distributed.all_reduce(parameter.grad)
+                parameter.grad /= distributed.get_world_size()
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        self.optimizer.step()
+        if self.scheduler is not None:
+            self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What resuming needs: the optimiser and the schedule; the network is saved by its own name."""
+        scheduler = None if self.scheduler is None else self.scheduler.state_dict()
+        return {"optimizer": self.optimizer.state_dict(), "scheduler": scheduler}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+
+
+class JointTrainer(Trainer):
+    """Runs ``updates`` on every batch, group after group of ``schedule``; a group shares its forward passes.
+
+    ``schedule: [[discriminator], [registration], [segmentation]]`` is the alternating training of the paper
+    (Section 3.2): each group sees the networks as the groups before it left them. All names in one group is the fused
+    form: one forward pass of each network, then one step of each. Gradients reach only the parameters of the update
+    that a term belongs to; everything else is left alone by ``backward(inputs=...)``.
+
+    Args:
+        device: where the pairs and networks live.
+        max_epochs: epochs to train.
+        train_data_loader: yields batches of pairs (see :class:`scripts.pairs.PairDataset`).
+        networks: name -> network, for the state.
+        updates: name -> :class:`Update`.
+        schedule: groups of names of updates, in order.
+        state: makes the state of a pair, called as :class:`scripts.state.PairState` is.
+        carry: quantities that survive, detached, from one group to the next.
+        augmentation: MONAI dictionary transforms with one random draw for a whole pair, run on the device.
+        output: what the engine puts out beside ``loss``: key -> quantity; a quantity that was not computed is left out.
+        postprocessing, key_train_metric, additional_metrics, train_handlers, amp, amp_kwargs: as in MONAI's trainers.
+        seed: with the epoch, fixes the pairs and the augmentation of that epoch.
+
+    Raises:
+        ValueError: for wiring that cannot work, with what would: unknown quantities or updates, empty schedules.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str,
+        max_epochs: int,
+        train_data_loader: Iterable[Any],
+        networks: Mapping[str, torch.nn.Module],
+        updates: Mapping[str, Update],
+        schedule: Sequence[Sequence[str]],
+        state: Callable[..., PairState],
+        carry: Sequence[str] = (),
+        augmentation: Callable[[dict], dict] | None = None,
+        output: Mapping[str, str] | None = None,
+        postprocessing: Callable | None = None,
+        key_train_metric: dict | None = None,
+        additional_metrics: dict | None = None,
+        train_handlers: Sequence | None = None,
+        amp: bool = False,
+        amp_kwargs: dict | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.networks, self.updates = dict(networks), dict(updates)
+        self.schedule = [list(group) for group in schedule]
+        self.make_state, self.carry, self.outputs = state, list(carry), dict(output or {})
+        self.augmentation, self.seed = augmentation, seed
+        check_wiring(self.updates, self.schedule, state, [*self.carry, *self.outputs.values()])
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            data_loader=train_data_loader,
+            postprocessing=postprocessing,
+            key_metric=key_train_metric,
+            additional_metrics=additional_metrics,
+            handlers=train_handlers,
+            amp=amp,
+            amp_kwargs=amp_kwargs,
+        )
+        self.state.losses, self.state.best = {}, {}  # raw value and weight of each term; best validation metrics
+        self.add_event_handler(Events.EPOCH_STARTED, JointTrainer._seed_epoch)
+
+    def _seed_epoch(self) -> None:
+        sampler = getattr(self.data_loader, "batch_sampler", None)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(self.state.epoch)
+        if hasattr(self.augmentation, "set_random_state"):
+            self.augmentation.set_random_state(seed=self.seed + self.state.epoch)
+        for network in self.networks.values():
+            network.train()
+
+    def _iteration(self, engine: Any, batchdata: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        batch = self._augment(to_device(batchdata, self.state.device))
+        total, carried, losses, state = torch.zeros((), device=self.state.device), {}, {}, None
+        for group in self.schedule:
+            live = self._live_terms(group, batch)
+            state = self._make_state(batch, live, carried)
+            sums = {name: self._evaluate(name, terms, state, losses) for name, terms in live.items()}
+            self._learn(sums)
+            total = total + sum(loss.detach() for loss in sums.values())
+            carried.update({q: v.detach() for q in self.carry if (v := state.computed(q)) is not None})
+        self.state.losses = losses
+        values = {key: v.detach() for key, q in self.outputs.items() if (v := state.computed(q)) is not None}
+        self.state.output = {**values, "loss": total}
+        self.fire_event(IterationEvents.MODEL_COMPLETED)
+        return self.state.output
+
+    def _augment(self, batch: dict[str, Any]) -> dict[str, Any]:
+        if self.augmentation is None:
+            return batch
+        tensors = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
+        size = len(next(iter(tensors.values())))
+        samples = [self.augmentation({key: value[i] for key, value in tensors.items()}) for i in range(size)]
+        moved = {key: torch.stack([_plain(sample[key]) for sample in samples]) for key in tensors}
+        return {**batch, **moved}
+
+    def _live_terms(self, group: Sequence[str], batch: Mapping[str, Any]) -> dict[str, dict[str, Term]]:
+        iteration = self.state.iteration
+        live = {
+            name: {key: term for key, term in self.updates[name].terms.items() if term.is_live(batch, iteration)}
+            for name in group
+        }
+        return {name: terms for name, terms in live.items() if terms}  # an update with nothing to learn sits out
+
+    def _make_state(
+        self, batch: Mapping[str, Any], live: Mapping[str, Mapping[str, Term]], carried: Mapping[str, torch.Tensor]
+    ) -> PairState:
+        taught = [self.updates[name].network for name in live]
+        return self.make_state(
+            batch,
+            self.networks,
+            learning={name for name, network in self.networks.items() if any(network is t for t in taught)},
+            wanted={q for terms in live.values() for term in terms.values() for q in term.quantities},
+            carried=carried,
+            amp_dtype=self.amp_kwargs.get("dtype", torch.bfloat16) if self.amp else None,
+        )
+
+    def _evaluate(
+        self, name: str, terms: Mapping[str, Term], state: PairState, losses: dict[str, tuple[torch.Tensor, float]]
+    ) -> torch.Tensor:
+        total = torch.zeros((), device=self.state.device)
+        for key, term in terms.items():
+            value = term.loss(*(getattr(state, quantity) for quantity in term.quantities))
+            weight = term.weight_at(self.state.iteration)
+            losses[f"{name}/{key}"] = (value.detach(), weight)
+            total = total + weight * value
+        if not total.requires_grad:
+            raise ValueError(
+                f"updates::{name}: no term depends on the parameters of its network. Its terms read "
+                f"{sorted({q for term in terms.values() for q in term.quantities})}; is one of them in `carry`?"
+            )
+        return total
+
+    def _learn(self, sums: Mapping[str, torch.Tensor]) -> None:
+        for name in sums:
+            self.updates[name].optimizer.zero_grad(set_to_none=True)
+        for i, (name, loss) in enumerate(sums.items()):
+            # terms of one group share graphs, which must live until the last of them has been walked
+            loss.backward(inputs=self.updates[name].parameters, retain_graph=i + 1 < len(sums))
+        for name in sums:
+            self.updates[name].step()
+
+
+def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """The batch with its tensors, as plain tensors, on the device; other entries (names of cases) as they are."""
+    return {key: _plain(v).to(device) if isinstance(v, torch.Tensor) else v for key, v in batch.items()}
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.as_tensor() if hasattr(tensor, "as_tensor") else tensor

@@ -1,0 +1,305 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What happens around the training loop: curves, pictures, the best weights, resuming, and a record of the config."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import logging
+import math
+import os
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
+from monai.bundle import ConfigParser
+from torch.utils.tensorboard import SummaryWriter
+
+from scripts.engine import Update
+from scripts.figures import figure_to_array, pair_figure
+from scripts.metrics import folding_percent
+from scripts.weights import save_atomically
+
+logger = logging.getLogger(__name__)
+
+
+class History:
+    """Averages every term over the epoch, shows it in a progress bar, and writes it to ``history.csv``.
+
+    Losses stay on the device until ``interval`` iterations are over: a transfer at every iteration would stall a GPU.
+    ``update/term`` is the raw value of a term, ``update/term (weighted)`` what the update minimised. They become
+    ``engine.state.metrics``, where MONAI's StatsHandler, TensorBoard and MLflow handlers look for them.
+
+    Args:
+        path: the CSV file, with columns epoch, iteration, name, value; rows of epochs that are run again are replaced.
+        interval: iterations between two readings.
+        evaluator: its metrics are added after each validation.
+
+    Raises:
+        ValueError: while training, when a term is no longer finite, naming the term.
+    """
+
+    def __init__(self, path: str, interval: int = 10, evaluator: Engine | None = None) -> None:
+        self.path, self.interval, self.evaluator = Path(path), interval, evaluator
+        self.sums: dict[str, torch.Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.shown: dict[str, float] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to a :class:`scripts.engine.JointTrainer`."""
+        ProgressBar(persist=True, desc="epoch").attach(engine, output_transform=lambda _: self.shown)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._clear)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._read)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._read)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _clear(self) -> None:
+        self.sums, self.counts = {}, {}
+
+    def _collect(self, engine: Engine) -> None:
+        for name, (value, weight) in engine.state.losses.items():
+            for key, amount in ((name, value), (f"{name} (weighted)", weight * value)):
+                self.sums[key] = self.sums.get(key, 0) + amount
+                self.counts[key] = self.counts.get(key, 0) + 1
+
+    def _read(self, engine: Engine) -> None:
+        for name, total in self.sums.items():
+            value = float(total) / self.counts[name]
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"{name} became {value} in epoch {engine.state.epoch}, by iteration {engine.state.iteration}. "
+                    "Lower the learning rate of this update, or set its `clip_norm`; the last checkpoint is intact."
+                )
+            engine.state.metrics[name] = value
+        self.shown = {name: engine.state.metrics[name] for name in self.sums if not name.endswith("(weighted)")}
+
+    def _write(self, engine: Engine) -> None:
+        values = dict(engine.state.metrics)
+        if self.evaluator is not None and self.evaluator.state.epoch == engine.state.epoch:
+            values |= {f"validation/{k}": float(v) for k, v in self.evaluator.state.metrics.items()}
+        header, earlier = ["epoch", "iteration", "name", "value"], []
+        if self.path.is_file():
+            with open(self.path, newline="") as file:
+                earlier = [row for row in csv.reader(file) if row[0].isdigit() and int(row[0]) < engine.state.epoch]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        with open(temporary, "w", newline="") as file:
+            rows = [[engine.state.epoch, engine.state.iteration, name, f"{v:.6g}"] for name, v in values.items()]
+            csv.writer(file).writerows([header, *earlier, *rows])
+        os.replace(temporary, self.path)
+
+
+class SaveWeights:
+    """Keeps the weights of networks: the best by a validation metric, or the latest where there is no validation.
+
+    One bare state dict per file, which is what the model zoo and MONAI Label load. The best values so far are kept in
+    ``engine.state.best`` of the trainer, where :class:`TrainState` saves them.
+
+    Args:
+        folder: where the files go.
+        networks: file name -> network.
+        evaluator: whose metrics are compared; to be listed after the handler that runs it.
+        metric: name of the metric, larger is better. None: save every epoch.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        networks: Mapping[str, torch.nn.Module],
+        evaluator: Engine | None = None,
+        metric: str | None = None,
+    ) -> None:
+        self.folder, self.networks, self.evaluator, self.metric = Path(folder), dict(networks), evaluator, metric
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the trainer."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+
+    def _save(self, engine: Engine) -> None:
+        if self.metric is not None:
+            if self.evaluator.state.epoch != engine.state.epoch:  # no validation in this epoch
+                return
+            value = float(self.evaluator.state.metrics[self.metric])
+            if not value > engine.state.best.get(self.metric, -math.inf):
+                return
+            engine.state.best[self.metric] = value
+            logger.info("epoch %d: best %s so far, %.4f", engine.state.epoch, self.metric, value)
+        for filename, network in self.networks.items():
+            save_atomically(network.state_dict(), self.folder / filename)
+
+
+class TrainState:
+    """Saves after every epoch all that resuming needs, and resumes: the same bits as an uninterrupted run on a CPU.
+
+    Networks, optimisers, schedules, epoch, iteration, best metrics, and the random states of Python, NumPy and torch.
+    The pairs and the augmentation of an epoch follow from the seed and the epoch alone.
+
+    Args:
+        path: the file, ``train_state.pt``. It also holds the latest weights of every network.
+        networks: name -> network.
+        updates: name -> update.
+        resume: go on from the file when it is there. Otherwise a file that is there stops the run before it starts.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        networks: Mapping[str, torch.nn.Module],
+        updates: Mapping[str, Update],
+        resume: bool = False,
+    ) -> None:
+        self.path, self.networks, self.updates = Path(path), dict(networks), dict(updates)
+        self.resume = resume
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the trainer; to be listed after :class:`SaveWeights`, whose best values are saved."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+
+    def _start(self, engine: Engine) -> None:
+        if not self.path.is_file():
+            if self.resume:
+                logger.info("nothing to resume in '%s': training starts from the beginning", self.path)
+            return
+        if not self.resume:
+            raise FileExistsError(
+                f"'{self.path}' is there: this folder holds a training already. Add `--resume true` to go on with it, "
+                "or choose another `--output_dir`."
+            )
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        for name, network in self.networks.items():
+            network.load_state_dict(state["networks"][name])
+        for name, update in self.updates.items():
+            update.load_state_dict(state["updates"][name])
+        engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
+        engine.state.best = dict(state["best"])
+        _restore_random_state(state["random"])
+        logger.info("resumed after epoch %d from '%s'", state["epoch"], self.path)
+
+    def _save(self, engine: Engine) -> None:
+        state = {
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "networks": {name: network.state_dict() for name, network in self.networks.items()},
+            "updates": {name: update.state_dict() for name, update in self.updates.items()},
+            "best": engine.state.best,
+            "random": _random_state(),
+        }
+        save_atomically(state, self.path)
+
+
+def _random_state() -> dict[str, Any]:
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": [name, keys.tolist(), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _restore_random_state(state: Mapping[str, Any]) -> None:
+    random.setstate(state["python"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+class PairPicture:
+    """After each validation, a picture of its last pair in TensorBoard: images, grid, confidence, labels.
+
+    Also the mean length of the field in voxels and the percentage of folded voxels of that pair, the two curves that
+    tell whether registration does anything, and whether it does too much.
+
+    Args:
+        log_dir: of TensorBoard.
+        with_segmentation: whether the segmentation network takes part in this recipe.
+        with_confidence: whether the discriminator does.
+    """
+
+    def __init__(self, log_dir: str, with_segmentation: bool = True, with_confidence: bool = True) -> None:
+        self.log_dir, self.with_segmentation, self.with_confidence = log_dir, with_segmentation, with_confidence
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to a :class:`scripts.validation.JointEvaluator`."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw)
+
+    @torch.no_grad()
+    def _draw(self, engine: Engine) -> None:
+        pair, epoch = engine.state.pair, engine.state.epoch
+        images = (pair.moving_image, pair.fixed_image, pair.warped_image)
+        figure = pair_figure(
+            *(image[0, 0].cpu().numpy() for image in images),
+            pair.ddf[0].cpu().numpy(),
+            confidence=pair.confidence[0, 0].cpu().numpy() if self.with_confidence else None,
+            pred=pair.fixed_pred[0].argmax(0).cpu().numpy() if self.with_segmentation else None,
+            label=pair.batch["fixed_label"][0, 0].cpu().numpy(),
+        )
+        with SummaryWriter(self.log_dir) as writer:
+            writer.add_image("validation/pair", figure_to_array(figure), epoch, dataformats="HWC")
+            writer.add_scalar("validation/field_length_voxels", float(pair.ddf.norm(dim=1).mean()), epoch)
+            writer.add_scalar("validation/folding_percent", float(folding_percent(pair.ddf).mean()), epoch)
+
+
+class RecordConfig:
+    """Writes the merged config of the run, ``config.yaml``, and what using the weights takes, ``model.yaml``.
+
+    ``model.yaml`` goes last in the list of config files of `evaluating`, `inferring` and `registering`, and makes them
+    read these weights, with the networks, sizes and labels they were trained with.
+
+    Args:
+        folder: where the weights go.
+        model: entries of ``model.yaml`` by value, such as the labels that were found in the data.
+        copied: ids of the config that are copied into ``model.yaml`` as they stand, unresolved.
+    """
+
+    def __init__(self, folder: str, model: Mapping[str, Any], copied: Sequence[str]) -> None:
+        self.folder = Path(folder)
+        parser = _config_parser()
+        self.merged = parser.get() if parser is not None else None
+        self.model = {**model, **({key: parser.get(key) for key in copied} if parser is not None else {})}
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the trainer."""
+        engine.add_event_handler(Events.STARTED, self._write)
+
+    def _write(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        model = {**self.model, "ckpt_dir": str(self.folder.resolve())}
+        for name, content in (("config.yaml", self.merged), ("model.yaml", model)):
+            if content is not None:
+                temporary = self.folder / f".{name}.{os.getpid()}"
+                temporary.write_text(yaml.safe_dump(content, sort_keys=False, width=120))
+                os.replace(temporary, self.folder / name)
+
+
+def _config_parser() -> ConfigParser | None:
+    """The parser that is building the caller, or None outside a config.
+
+    A config cannot refer to itself as text: ``%`` copies would be evaluated like everything else. The parser is however
+    always on the call stack while it instantiates a component.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if isinstance(parser := frame.f_locals.get("self"), ConfigParser):
+            return parser
+        frame = frame.f_back
+    return None

@@ -1,0 +1,192 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The networks that MONAI does not have: VoxelMorph-2 as published, and a discriminator of image pairs.
+
+Segmentation networks come from MONAI by config. Both networks here take the two images of a pair as two arguments,
+so that the rest of the bundle never has to know how they are stacked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def _conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+    conv = nn.Conv3d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1)
+    nn.init.kaiming_normal_(conv.weight, a=0.2)
+    nn.init.zeros_(conv.bias)
+    return nn.Sequential(conv, nn.LeakyReLU(0.2))
+
+
+class VoxelMorph2(nn.Module):
+    """VoxelMorph-2, the registration network of DeepRS (Section 4.1; algorithms.md 1.3).
+
+    Strided convolutions down, nearest-neighbour upsampling and skip connections up, two convolutions at full
+    resolution on features and raw images, and a last one to three channels. No normalisation. The last convolution
+    starts with tiny weights, so an untrained network returns the identity field to within a thousandth of a voxel.
+
+    Args:
+        encoder_channels: output channels of the encoder's convolutions, each of stride 2. Four levels in the paper;
+            the sides of a volume must be multiples of ``2 ** len(encoder_channels)``.
+        decoder_channels: one convolution at each level from the coarsest up to half resolution, one more at half
+            resolution, and two at full resolution: ``len(encoder_channels) + 3`` numbers. With ``half_resolution``
+            the last two fall away.
+        half_resolution: predict the field at half resolution and upsample it linearly. The field is smoother, and
+            the convolutions at full resolution, most of the cost, are saved.
+        flow_init_std: standard deviation of the initial weights of the last convolution.
+
+    Raises:
+        ValueError: when the channel lists do not fit together, or an input has sides of the wrong multiple.
+    """
+
+    def __init__(
+        self,
+        encoder_channels: Sequence[int] = (16, 32, 32, 32),
+        decoder_channels: Sequence[int] = (32, 32, 32, 32, 32, 16, 16),
+        half_resolution: bool = False,
+        flow_init_std: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        levels = len(encoder_channels)
+        expected = levels + (1 if half_resolution else 3)
+        if levels < 1 or len(decoder_channels) != expected:
+            raise ValueError(
+                f"VoxelMorph2: {levels} encoder channels with half_resolution={half_resolution} "
+                f"need {expected} decoder channels, got {len(decoder_channels)}: {tuple(decoder_channels)}."
+            )
+        self.multiple = 2**levels
+        self.half_resolution = half_resolution
+        inputs = [2, *encoder_channels]
+        self.encoder = nn.ModuleList(_conv(i, o, stride=2) for i, o in zip(inputs, encoder_channels, strict=False))
+        # decoder_channels[0] works at the coarsest level; each following one sees the skip of the next finer level
+        self.bottom = _conv(encoder_channels[-1], decoder_channels[0])
+        skips = list(reversed(encoder_channels[:-1]))
+        self.decoder = nn.ModuleList(
+            _conv(decoder_channels[i] + skip, decoder_channels[i + 1]) for i, skip in enumerate(skips)
+        )
+        self.at_half = _conv(decoder_channels[levels - 1], decoder_channels[levels])
+        self.at_full = nn.Sequential()
+        if not half_resolution:
+            first, second = decoder_channels[levels + 1 :]
+            self.at_full = nn.Sequential(_conv(decoder_channels[levels] + 2, first), _conv(first, second))
+        self.flow = nn.Conv3d(decoder_channels[-1], 3, kernel_size=3, padding=1)
+        nn.init.normal_(self.flow.weight, std=flow_init_std)
+        nn.init.zeros_(self.flow.bias)
+
+    def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
+        """Predict the field that pulls ``moving`` onto ``fixed``.
+
+        Args:
+            moving: images (B, 1, D, H, W), intensities in [0, 1].
+            fixed: images of the same shape.
+
+        Returns:
+            Displacement (B, 3, D, H, W) in voxels of the fixed grid, channels in array order.
+        """
+        check_multiple(fixed.shape[2:], self.multiple, "VoxelMorph2")
+        images = torch.cat([moving, fixed], dim=1)
+        features, skips = images, []
+        for encode in self.encoder:
+            features = encode(features)
+            skips.append(features)
+        features = self.bottom(skips.pop())
+        for decode in self.decoder:
+            features = decode(torch.cat([F.interpolate(features, scale_factor=2.0), skips.pop()], dim=1))
+        features = self.at_half(features)
+        if self.half_resolution:
+            return F.interpolate(self.flow(features), scale_factor=2.0, mode="trilinear")
+        return self.flow(self.at_full(torch.cat([F.interpolate(features, scale_factor=2.0), images], dim=1)))
+
+
+class PairDiscriminator(nn.Module):
+    """A pixel-wise discriminator: is this candidate aligned with the fixed image, voxel by voxel? (DeepRS, Eq. 5)
+
+    Wraps any network of two input channels and one output channel; the paper uses the structure of the segmentation
+    network. The two optional handicaps keep it from winning at once by the interpolation blur of warped images
+    (``experiments.md`` section 1): with both off this is the paper's discriminator.
+
+    Args:
+        network: maps (B, 2, D, H, W) to logits (B, 1, D, H, W).
+        pool: average pooling of the inputs by this factor, and linear upsampling of the logits; 1 is off.
+        noise_std: standard deviation of Gaussian noise added to both inputs in training; 0 is off.
+
+    Raises:
+        ValueError: when ``pool`` is below 1 or ``noise_std`` is negative.
+    """
+
+    def __init__(self, network: nn.Module, pool: int = 1, noise_std: float = 0.0) -> None:
+        super().__init__()
+        if pool < 1 or noise_std < 0:
+            raise ValueError(f"PairDiscriminator: pool must be >= 1 and noise_std >= 0, got {pool} and {noise_std}.")
+        self.network, self.pool, self.noise_std = network, pool, noise_std
+
+    def forward(self, candidate: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
+        """Score a candidate against the fixed image.
+
+        Args:
+            candidate: warped or reference images (B, 1, D, H, W), intensities in [0, 1].
+            fixed: images of the same shape.
+
+        Returns:
+            Logits (B, 1, D, H, W); their sigmoid is the probability that the voxel is aligned.
+        """
+        images = torch.cat([candidate, fixed], dim=1)
+        if self.training and self.noise_std > 0:
+            images = images + self.noise_std * torch.randn_like(images)
+        if self.pool == 1:
+            return self.network(images)
+        logits = self.network(F.avg_pool3d(images, self.pool))
+        return F.interpolate(logits, size=images.shape[2:], mode="trilinear")
+
+
+def required_multiple(networks: Sequence[nn.Module]) -> int:
+    """The number that every side of a volume must be a multiple of, for all the networks at once.
+
+    Args:
+        networks: any of the networks of a config; those that state nothing (no ``multiple``, no ``strides``) need 1.
+
+    Returns:
+        Least common multiple of what each network needs.
+    """
+    return math.lcm(*(_multiple(network) for network in networks))
+
+
+def _multiple(network: nn.Module) -> int:
+    if isinstance(network, PairDiscriminator):
+        return network.pool * _multiple(network.network)
+    if hasattr(network, "multiple"):
+        return int(network.multiple)
+    strides = getattr(network, "strides", ())  # of MONAI's UNet: an int or a triple for each level
+    return math.prod(s if isinstance(s, int) else max(s) for s in strides)
+
+
+def check_multiple(shape: Sequence[int], multiple: int, name: str) -> None:
+    """Refuse a volume whose sides are not multiples of what a network needs.
+
+    Args:
+        shape: the spatial shape (D, H, W) in voxels.
+        multiple: what every side must be a multiple of.
+        name: who needs it, for the message.
+
+    Raises:
+        ValueError: naming the multiple and the nearest larger shape that fits.
+    """
+    if any(side % multiple for side in shape):
+        fitting = tuple(math.ceil(side / multiple) * multiple for side in shape)
+        raise ValueError(
+            f"{name}: every side of a volume must be a multiple of {multiple}, got {tuple(shape)}. "
+            f"Set `spatial_size` to {list(fitting)}, or use a network with fewer levels."
+        )

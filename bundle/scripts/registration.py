@@ -1,0 +1,272 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Register one volume file onto another: from files, through the networks' grid, to the fixed file's own grid.
+
+The networks see preprocessed volumes on a small grid. What is written is on the grid of the fixed file as it lies on
+disk, and every image and label is interpolated once, from its own file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from monai.transforms import LoadImage
+
+from scripts.datalist import case_name
+from scripts.losses import LocalNCC
+from scripts.metrics import folding_percent, sdlogj
+from scripts.spatial import displacement_lps, moving_points, sample_at, sample_label_at, voxel_points, write_displacement
+from scripts.state import PairState
+from scripts.transforms import LabelsToClassesd
+from scripts.warping import warp
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Subject:
+    """One volume, as it lies on disk and as the networks see it.
+
+    Args:
+        case: its name.
+        file: the image of the file (1, X, Y, Z) with its affine.
+        network: the preprocessed image (1, D, H, W) with its affine.
+        label: label of the file as classes (1, X, Y, Z), with its affine, where there is one.
+    """
+
+    case: str
+    file: Any
+    network: Any
+    label: Any = None
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Voxel size of the file in mm."""
+        return tuple(np.linalg.norm(np.asarray(self.file.affine)[:3, :3], axis=0).tolist())
+
+
+@dataclass
+class Registered:
+    """What registering a pair gave.
+
+    Args:
+        pair: the state of the pair on the networks' grid, for whatever else is asked of it.
+        ddf: displacement (1, 3, D, H, W) in voxels of the networks' grid.
+        seconds: wall time of the registration network, without files and without writing.
+    """
+
+    pair: PairState
+    ddf: torch.Tensor
+    seconds: float
+    points: torch.Tensor = field(repr=False, default=None)
+
+
+def load_subject(case: Mapping[str, str], preprocessing: Callable, label_ids: Sequence[int]) -> Subject:
+    """Read a case, both as it is and preprocessed.
+
+    Args:
+        case: ``image`` and, where there is one, ``label``: paths.
+        preprocessing: dictionary transforms that start from the path of ``image`` and tolerate a missing ``label``.
+        label_ids: ids of the structures on disk, in the order of the classes.
+
+    Returns:
+        The subject.
+    """
+    load = LoadImage(ensure_channel_first=True)
+    label = None
+    if "label" in case:
+        label = LabelsToClassesd(keys=["label"], label_ids=label_ids)({"label": load(case["label"])})["label"]
+        label = label.to(torch.uint8 if len(label_ids) < 256 else torch.int16)
+    network = preprocessing({"image": case["image"]})["image"]
+    return Subject(case.get("case", case_name(case["image"])), load(case["image"]), network, label)
+
+
+@torch.no_grad()
+def register_pair(
+    moving: Subject,
+    fixed: Subject,
+    networks: Mapping[str, torch.nn.Module],
+    state: Callable[..., PairState],
+    device: torch.device | str = "cpu",
+    amp_dtype: torch.dtype | None = None,
+) -> Registered:
+    """Register ``moving`` onto ``fixed``; without a registration network, centre onto centre (the identity field).
+
+    Args:
+        moving: the subject that is pulled.
+        fixed: the subject that stays.
+        networks: ``registration`` and whatever else the state of this recipe reads to register.
+        state: makes the state of a pair.
+        device: where the networks are.
+        amp_dtype: type of the networks under autocast, or None.
+
+    Returns:
+        The field and its state.
+    """
+    batch = {"moving_image": moving.network, "fixed_image": fixed.network}
+    batch = {key: image.as_tensor()[None].to(device) for key, image in batch.items()}
+    carried = None
+    if "registration" not in networks:
+        carried = {"ddf": batch["fixed_image"].new_zeros(1, 3, *batch["fixed_image"].shape[2:])}
+    start = time.perf_counter()
+    pair = state(batch, networks, carried=carried, amp_dtype=amp_dtype)
+    ddf = pair.ddf
+    if ddf.is_cuda:
+        torch.cuda.synchronize(ddf.device)
+    return Registered(pair, ddf, time.perf_counter() - start)
+
+
+def points_on_fixed_file(ddf: torch.Tensor, moving: Subject, fixed: Subject) -> torch.Tensor:
+    """Where each voxel of the fixed file comes from: points (X, Y, Z, 3) of the moving volume in RAS mm."""
+    return moving_points(
+        ddf.cpu(), fixed.network.affine, moving.network.affine, fixed.file.affine, fixed.file.shape[1:]
+    )
+
+
+def write_volume(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None:
+    """Write a NIfTI under a temporary name and rename it, so that no half-written file is ever seen.
+
+    Args:
+        path: ends in ``.nii.gz`` or ``.nii``.
+        array: (X, Y, Z).
+        affine: voxel to RAS mm (4, 4).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nibabel.Nifti1Image(array, np.asarray(affine, dtype=np.float64))
+    image.set_qform(image.affine, code=1)
+    image.set_sform(image.affine, code=1)
+    temporary = path.with_name(f"tmp{os.getpid()}_{path.name}")
+    nibabel.save(image, temporary)
+    os.replace(temporary, path)
+
+
+class RegisterFiles:
+    """Registers one file onto another and writes everything that a user could want of it.
+
+    Into ``output_dir``, all on the fixed file's own grid: ``warped.nii.gz``, with ``moving_label`` also
+    ``warped_label.nii.gz`` in the original ids, ``displacement.nii.gz`` (LPS mm, intent 1007), with a discriminator
+    ``confidence.nii.gz``, and ``summary.json``.
+
+    Args:
+        moving: path of the image that is pulled.
+        fixed: path of the image that stays.
+        output_dir: where the files go.
+        preprocessing: as in training.
+        networks: ``registration``, and ``discriminator`` where there is one.
+        state: makes the state of a pair.
+        labels: ids of the structures -> names.
+        moving_label: path of a label of the moving image.
+        fill_value: intensity of the warped image where it comes from outside the moving one (-1024 for CT).
+        device: where the networks are.
+    """
+
+    def __init__(
+        self,
+        moving: str,
+        fixed: str,
+        output_dir: str,
+        preprocessing: Callable,
+        networks: Mapping[str, torch.nn.Module],
+        state: Callable[..., PairState],
+        labels: Mapping[str, str],
+        moving_label: str | None = None,
+        fill_value: float = 0.0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.paths = {"moving": moving, "fixed": fixed, "moving_label": moving_label}
+        self.output_dir, self.preprocessing = Path(output_dir), preprocessing
+        self.networks, self.state, self.device = dict(networks), state, device
+        self.label_ids, self.fill_value = sorted(int(i) for i in labels if int(i) != 0), fill_value
+
+    def run(self) -> dict[str, Any]:
+        """Register and write.
+
+        Returns:
+            What ``summary.json`` holds.
+
+        Raises:
+            FileNotFoundError: when a file is missing, before anything is computed.
+            ValueError: when the label does not lie on the moving image's grid, or holds ids that are not known.
+        """
+        for name, path in self.paths.items():
+            if path is not None and not Path(path).is_file():
+                raise FileNotFoundError(f"no such file: --{name} '{path}'.")
+        label = {"label": self.paths["moving_label"]} if self.paths["moving_label"] else {}
+        moving = load_subject({"image": self.paths["moving"], **label}, self.preprocessing, self.label_ids)
+        fixed = load_subject({"image": self.paths["fixed"]}, self.preprocessing, self.label_ids)
+        if moving.label is not None and moving.label.shape[1:] != moving.file.shape[1:]:
+            raise ValueError(
+                f"--moving_label '{self.paths['moving_label']}' does not lie on the grid of the moving image: shape "
+                f"{tuple(moving.label.shape[1:])}, the image has {tuple(moving.file.shape[1:])}. Resample the label."
+            )
+        result = register_pair(moving, fixed, self.networks, self.state, self.device)
+        self._write(moving, fixed, result)
+        return self._summarise(result)
+
+    @torch.no_grad()
+    def _write(self, moving: Subject, fixed: Subject, result: Registered) -> None:
+        affine, grid = fixed.file.affine, (fixed.file.affine, fixed.file.shape[1:])
+        points = points_on_fixed_file(result.ddf, moving, fixed)
+        warped = sample_at(moving.file.as_tensor().float(), moving.file.affine, points, fill=self.fill_value)
+        write_volume(self.output_dir / "warped.nii.gz", warped[0].numpy().astype(np.float32), affine)
+        if moving.label is not None:
+            classes = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)[0].numpy()
+            ids = np.array([0, *self.label_ids], dtype=np.int16 if max(self.label_ids) < 2**15 else np.int32)
+            write_volume(self.output_dir / "warped_label.nii.gz", ids[classes], affine)
+        field_lps = displacement_lps(result.ddf.cpu(), fixed.network.affine, moving.network.affine, *grid)
+        write_displacement(self.output_dir / "displacement.nii.gz", field_lps, affine)
+        if "discriminator" in self.networks:
+            confidence = result.pair.confidence[0].float().cpu()
+            here = voxel_points(fixed.file.shape[1:], affine)
+            written = sample_at(confidence, fixed.network.affine, here)[0].numpy()
+            write_volume(self.output_dir / "confidence.nii.gz", written.astype(np.float32), affine)
+
+    def _summarise(self, result: Registered) -> dict[str, Any]:
+        summary = {
+            "moving": str(self.paths["moving"]),
+            "fixed": str(self.paths["fixed"]),
+            "local_ncc_before": local_ncc(result.pair.moving_image, result.pair.fixed_image),
+            "local_ncc_after": local_ncc(warp(result.pair.moving_image, result.ddf), result.pair.fixed_image),
+            "folding_percent": float(folding_percent(result.ddf)),
+            "sdlogj": float(sdlogj(result.ddf)),
+            "mean_displacement_voxels": float(result.ddf.norm(dim=1).mean()),
+            "seconds": result.seconds,
+        }
+        write_json(self.output_dir / "summary.json", summary)
+        logger.info("registered: local NCC %(local_ncc_before).3f -> %(local_ncc_after).3f, folding "
+                    "%(folding_percent).3f %%, %(seconds).2f s", summary)
+        logger.info("written to %s", self.output_dir.resolve())
+        return summary
+
+
+def local_ncc(image: torch.Tensor, fixed: torch.Tensor) -> float:
+    """Mean squared local correlation of two images on one grid, 0 to 1: the similarity that registration maximises."""
+    return 1 - float(LocalNCC()(image, fixed))
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write JSON under a temporary name and rename it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(temporary, path)

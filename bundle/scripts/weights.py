@@ -1,0 +1,113 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Where weights lie, how they get into networks, and how they are written without ever damaging what was there."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+
+def bundle_root() -> str:
+    """The folder of the bundle, wherever the command was started: that in which ``scripts`` and ``configs`` lie."""
+    return str(Path(__file__).resolve().parents[1])
+
+
+def save_atomically(content: Any, path: str | Path) -> None:
+    """Write with ``torch.save`` under a temporary name and rename, so that a kill leaves the old file or the new one.
+
+    Args:
+        content: what ``torch.save`` takes.
+        path: the file; its folder is made when it is missing.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    torch.save(content, temporary)
+    os.replace(temporary, path)
+
+
+def find_weights(folders: Sequence[str], filename: str = "model.pt") -> str:
+    """The first of several folders that holds weights: those just trained, else those that came with the bundle.
+
+    Args:
+        folders: in order of preference.
+        filename: the file to look for.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError: when none holds the file, saying how to make one.
+    """
+    for folder in folders:
+        if (Path(folder) / filename).is_file():
+            logger.info("weights: %s", Path(folder).resolve())
+            return str(folder)
+    raise FileNotFoundError(
+        f"no weights: '{filename}' is in none of {[str(f) for f in folders]}. "
+        "Run `training` with this `--output_dir` first, or name the folder that holds them with `--ckpt_dir`."
+    )
+
+
+def load_weights(
+    network: torch.nn.Module, folder: str, filename: str, device: torch.device | str = "cpu"
+) -> torch.nn.Module:
+    """A network with the weights of a file, on the device and in evaluation mode.
+
+    Args:
+        network: as it was when the weights were made.
+        folder: where the file lies.
+        filename: ``model.pt``, ``model_registration.pt`` or ``model_discriminator.pt``.
+        device: where the network goes.
+
+    Returns:
+        The same network.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the weights are of a network of another structure.
+    """
+    path = Path(folder) / filename
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights '{path}'. Train first, or name the folder that holds them: `--ckpt_dir`.")
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except RuntimeError as error:
+        raise ValueError(
+            f"the weights '{path}' are of another network than the config describes. Add the `model.yaml` that "
+            f"training wrote beside them as the last of the config files.\n{str(error).splitlines()[-1].strip()}"
+        ) from error
+    return network.to(device).eval()
+
+
+def load_all(
+    networks: Mapping[str, torch.nn.Module], folder: str, files: Mapping[str, str], device: torch.device | str = "cpu"
+) -> dict[str, torch.nn.Module]:
+    """Every network that has a file, loaded.
+
+    Args:
+        networks: name -> network.
+        folder: where the files lie.
+        files: name -> file name, of those networks that are needed.
+        device: where the networks go.
+
+    Returns:
+        name -> network, of the names in ``files``.
+    """
+    return {name: load_weights(networks[name], folder, file, device) for name, file in files.items()}
