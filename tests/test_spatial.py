@@ -34,6 +34,8 @@ from scripts.warping import invert, warp, warp_label
 sitk = pytest.importorskip("SimpleITK", reason="SimpleITK, the independent witness, is not installed")
 
 FIXED, MOVING, FILE = (20, 24, 18), (26, 19, 22), (31, 28, 25)
+# The file holds float32: a vector of 20 mm is off by 1e-6 mm, and the noise images of SD 50 change by up to 400 per mm.
+EQUAL = 1e-3
 
 
 def affine(spacing, angles=(0.0, 0.0, 0.0), origin=(0.0, 0.0, 0.0), flips=(1, 1, 1), order=(0, 1, 2)) -> torch.Tensor:
@@ -144,7 +146,7 @@ def test_the_written_field_applied_by_itk_equals_ours(affines, tmp_path):
     )
     comparable = away_from_faces(points, moving)
     assert (ours[comparable] != 0).float().mean() > 0.3  # not a comparison of nothing with nothing
-    assert (ours - theirs)[comparable].abs().max() < 3e-4
+    assert (ours - theirs)[comparable].abs().max() < EQUAL
 
 
 @GEOMETRIES
@@ -161,7 +163,7 @@ def test_on_the_fixed_tensor_grid_itk_equals_our_warp(affines, tmp_path):
     upper = torch.tensor(FIXED).view(3, 1, 1, 1) - 1
     inside = ((inside > 0) & (inside < upper)).all(dim=0)
     assert inside.float().mean() > 0.4
-    assert (ours - theirs)[inside].abs().max() < 3e-4
+    assert (ours - theirs)[inside].abs().max() < EQUAL
 
 
 @GEOMETRIES

@@ -25,7 +25,8 @@ from scripts.panels import BLUE, FAINT_INK, INK, ORANGE, plain
 METHOD_COLORS = {"segmentation": BLUE, "registration": ORANGE, "no registration": "#9ca3af"}
 # So narrow that the letters stay readable when a telephone shrinks the picture to its own width.
 WIDTH_INCHES, GROUP_INCHES, MARGIN_INCHES = 6.2, 0.24, 0.95
-NAME_LETTERS, LETTER_INCHES, MOST_POINTS = 20, 0.082, 60
+NAME_LETTERS, LETTER_INCHES = 20, 0.082
+MEDIAN_WIDTH, POINT_SIZE, MOST_POINTS = 1.6, 3.2, 60
 
 
 def dice_box_plot(samples: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
@@ -80,16 +81,15 @@ def _draw_box(axes: Axes, position: float, values: np.ndarray, color: str) -> No
         showfliers=values.size > MOST_POINTS,
         manage_ticks=False,
         boxprops={"facecolor": color, "alpha": 0.45, "edgecolor": color, "linewidth": 1.0},
-        medianprops={"color": INK, "linewidth": 1.6},
+        medianprops={"color": INK, "linewidth": MEDIAN_WIDTH},
         whiskerprops={"color": color, "linewidth": 1.0},
         capprops={"color": color, "linewidth": 1.0},
-        flierprops={"marker": ".", "markersize": 3, "markeredgecolor": "none", "markerfacecolor": color},
+        flierprops={"marker": ".", "markersize": 2.5, "markeredgecolor": "none", "markerfacecolor": color},
     )
     if values.size <= MOST_POINTS:
         scatter = np.random.default_rng(0).uniform(-0.22, 0.22, values.size)
-        axes.plot(
-            values, position + scatter, "o", color=color, markersize=3.2, markeredgecolor="white", markeredgewidth=0.4
-        )
+        look = {"markersize": POINT_SIZE, "markeredgecolor": "white", "markeredgewidth": 0.4, "zorder": 3}
+        axes.plot(values, position + scatter, "o", color=color, **look)
 
 
 def _quieten(axes: Axes) -> None:

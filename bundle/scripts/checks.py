@@ -96,9 +96,9 @@ class DataCheck:
         sizes, multiple = self.spatial_size, self.multiple
         if len(sizes) == 3 and all(size > 0 and size % multiple == 0 for size in sizes):
             return []
-        nearest = (
-            sorted({max(multiple, size // multiple * multiple), (size // multiple + 1) * multiple}) for size in sizes
-        )
+        # the multiples around each size, which are one where the size is a multiple already, and never 0
+        around = ((size // multiple * multiple, -(-size // multiple) * multiple) for size in sizes)
+        nearest = (sorted({max(multiple, below), max(multiple, above)}) for below, above in around)
         valid = ", ".join(" or ".join(map(str, options)) for options in nearest)
         return [f"spatial_size {sizes}: expected three multiples of {multiple}. The nearest are ({valid})."]
 
@@ -127,7 +127,8 @@ class DataCheck:
                 elif name in names:
                     place, path = names[name]
                     faults.append(
-                        f"case '{name}' is the name of two images, in '{place}' and in '{where}':\n  {path}\n  {image}\n"
+                        f"case '{name}' is the name of two images, in '{place}' and in '{where}':\n"
+                        f"  {path}\n  {image}\n"
                         "  Rename one, or give its entry in the datalist a `case` of its own."
                     )
                 files.setdefault(image, (name, where))
@@ -144,7 +145,7 @@ class DataCheck:
             row.describe(image)
             row.faults += _image_faults(image)
         if label is not None:
-            row.ids = tuple(int(i) for i in np.unique(label.array) if i in self.cases.labels)
+            row.ids = tuple(i for i in self.cases.label_ids if (label.array == i).any())
             row.faults += self._label_faults(label)
         if image is not None and label is not None:
             row.faults += _grid_faults(image, label, self.same_grid_tolerance)

@@ -13,8 +13,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import logging
+import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -27,9 +27,9 @@ from tqdm import tqdm
 from scripts.cases import Cases
 from scripts.metrics import dice_per_structure, folding_percent, sdlogj, surface_distances
 from scripts.pairs import ordered_pairs, read_pairs
-from scripts.registration import Registered, Subject, load_subject, points_on_fixed_file, register_pair, write_json
+from scripts.registration import Subject, load_subject, points_on_fixed_file, register_pair, spacing_of, write_json
 from scripts.report import Report
-from scripts.spatial import sample_label_at
+from scripts.spatial import sample_label_at, voxel_points
 from scripts.state import PairState
 from scripts.warping import warp_label
 
@@ -133,25 +133,29 @@ class Evaluation:
 
     # ---- segmentation
 
-    @torch.no_grad()
     def _segment_all(self) -> list[dict[str, Any]]:
-        rows, examples = [], {}
+        rows, ranking = [], []
         for case in tqdm(self.cases.test, desc="segmentation"):
             subject = self._load(case)
-            pred = self._segment(subject)
-            scores = self._score(pred, subject.label.as_tensor(), subject.spacing)
+            scores = self._score(self._segment(subject), subject.label.as_tensor(), subject.spacing)
             rows += [{"case": subject.case, **row} for row in scores]
-            examples[subject.case] = {
-                "image": _unit_range(subject.file[0]),
-                "label": subject.label[0].numpy().astype(np.uint8),
-                "pred": pred[0].numpy().astype(np.uint8),
-                "spacing": np.array(subject.spacing),
-                "case": subject.case,
-                "dice": _mean([row["dice"] for row in scores]),
-            }
-        self._write_examples("segmentation", list(examples.values()))
+            ranking.append((_mean([row["dice"] for row in scores]), case))
+        chosen = _worst_median_best(ranking)
+        write_examples(self.output_dir, "segmentation", [self._segmentation_example(*entry) for entry in chosen])
         return rows
 
+    def _segmentation_example(self, dice: float, case: Mapping[str, str]) -> dict[str, Any]:
+        subject = self._load(case)
+        return {
+            "image": _unit_range(subject.file[0]),
+            "label": subject.label[0].numpy().astype(np.uint8),
+            "pred": self._segment(subject)[0].numpy().astype(np.uint8),
+            "spacing": np.array(subject.spacing),
+            "case": subject.case,
+            "dice": dice,
+        }
+
+    @torch.no_grad()
     def _segment(self, subject: Subject) -> torch.Tensor:
         """Classes (1, X, Y, Z) on the file's grid, by the very transforms that `inferring` uses."""
         image = subject.network[None].to(self.device)
@@ -165,7 +169,7 @@ class Evaluation:
     @torch.no_grad()
     def _register_all(self, pairs: Sequence[tuple[dict, dict]]) -> list[dict[str, Any]]:
         subjects: dict[str, Subject] = {}
-        rows, scored = [], []
+        rows, ranking = [], []
         for moving_case, fixed_case in tqdm(pairs, desc="registration"):
             moving, fixed = (
                 subjects.setdefault(case["image"], subjects.get(case["image"]) or self._load(case))
@@ -182,11 +186,10 @@ class Evaluation:
             for row, nothing in zip(scores, before, strict=True):
                 identity = {f"identity_{key}": nothing[key] for key in OVERLAPS}
                 rows.append({"moving": moving.case, "fixed": fixed.case, **row, **identity, **extra})
-            dices = [_mean([row["dice"] for row in table]) for table in (scores, before)]
-            scored.append((dices, moving, fixed, result.ddf))
-        ranked = sorted(scored, key=lambda entry: entry[0][0])
-        chosen = [self._pair_example(*ranked[i]) for i in (0, len(ranked) // 2, len(ranked) - 1)]
-        self._write_examples("registration", chosen)
+            dice, identity = (_mean([row["dice"] for row in table]) for table in (scores, before))
+            ranking.append((dice, identity, moving, fixed))
+        chosen = _worst_median_best(ranking)
+        write_examples(self.output_dir, "registration", [self._pair_example(*entry) for entry in chosen])
         return rows
 
     def _score_field(self, ddf: torch.Tensor, moving: Subject, fixed: Subject) -> list[dict[str, Any]]:
@@ -194,32 +197,141 @@ class Evaluation:
         warped = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)
         return self._score(warped, fixed.label.as_tensor(), fixed.spacing)
 
-    @torch.no_grad()
-    def _pair_example(self, dices: Sequence[float], moving: Subject, fixed: Subject, ddf: torch.Tensor) -> dict:
+    def _pair_example(self, dice: float, identity_dice: float, moving: Subject, fixed: Subject) -> dict[str, Any]:
         """The pair on the networks' grid, for pictures."""
-        result = Registered(self._pair_again(moving, fixed, ddf), ddf, 0.0)
-        labels = {
-            name: sample_label_at(
+        result = register_pair(moving, fixed, self.networks, self.state, self.device, self.amp_dtype)
+        moving_label, fixed_label = (
+            sample_label_at(
                 subject.label.as_tensor(),
                 subject.label.affine,
-                moving_points(ddf * 0, subject.network.affine, subject.network.affine, subject.network.affine, ddf.shape[2:]),
-            )
-            for name, subject in (("moving", moving), ("fixed", fixed))
-        }
-        warped_label = warp_label(labels["moving"][None].to(ddf.device), ddf, self.cases.num_classes)
-        example = {
+                voxel_points(subject.network.shape[1:], subject.network.affine),
+            ).to(torch.uint8)
+            for subject in (moving, fixed)
+        )
+        warped_label = warp_label(moving_label[None].to(self.device), result.ddf, self.cases.num_classes)
+        volumes = {
             "moving": result.pair.moving_image[0, 0],
             "fixed": result.pair.fixed_image[0, 0],
             "warped": result.pair.warped_image[0, 0],
-            "moving_label": labels["moving"][0].to(torch.uint8),
-            "fixed_label": labels["fixed"][0].to(torch.uint8),
+            "moving_label": moving_label[0],
+            "fixed_label": fixed_label[0],
             "warped_label": warped_label[0, 0].to(torch.uint8),
-            "ddf": ddf[0],
+            "ddf": result.ddf[0],
         }
         if "discriminator" in self.networks:
-            example["confidence"] = result.pair.confidence[0, 0]
-        example = {key: value.float().cpu().numpy() if value.is_floating_point() else value.cpu().numpy()
-                   for key, value in example.items()}
-        spacing = np.linalg.norm(np.asarray(fixed.network.affine)[:3, :3], axis=0)
-        return {**example, "moving_case": moving.case, "fixed_case": fixed.case, "dice": dices[0],
-                "identity_dice": dices[1], "spacing": spacing}
+            volumes["confidence"] = result.pair.confidence[0, 0]
+        return {
+            **{name: volume.cpu().numpy() for name, volume in volumes.items()},
+            "moving_case": moving.case,
+            "fixed_case": fixed.case,
+            "dice": dice,
+            "identity_dice": identity_dice,
+            "spacing": spacing_of(fixed.network.affine),
+        }
+
+    def _score(self, pred: torch.Tensor, truth: torch.Tensor, spacing: Sequence[float]) -> list[dict[str, Any]]:
+        """A row for each structure, from classes (1, X, Y, Z) on one grid."""
+        classes = self.cases.num_classes
+        dice = dice_per_structure(pred[None], truth[None], classes)[0].tolist()
+        distances = surface_distances(pred[None], truth[None], classes, spacing)
+        hd95, asd = (torch.as_tensor(distances[key]).tolist() for key in ("hd95", "asd"))
+        names = self.cases.structures
+        return [
+            {"structure": n, "dice": d, "hd95": h, "asd": a} for n, d, h, a in zip(names, dice, hd95, asd, strict=True)
+        ]
+
+    def _summary(self, rows: Sequence[Mapping[str, Any]], case: Sequence[str], prefix: str = "") -> dict[str, Any]:
+        """Mean and SD over cases of the mean over structures, and the same for each structure."""
+        groups: dict[tuple, list] = {}
+        for row in rows:
+            groups.setdefault(tuple(row[key] for key in case), []).append(row)
+        summary: dict[str, Any] = {"n": len(groups)}
+        for measure in OVERLAPS:
+            key = prefix + measure
+            summary[measure] = {
+                **_mean_std([_mean([row[key] for row in group]) for group in groups.values()]),
+                "per_structure": {
+                    name: _mean_std([row[key] for row in rows if row["structure"] == name])
+                    for name in self.cases.structures
+                },
+            }
+        return summary
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of one form under a temporary name and rename it; a value that does not exist is an empty field."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    os.replace(temporary, path)
+
+
+def write_examples(folder: Path, task: str, chosen: Sequence[Mapping[str, Any]]) -> None:
+    """Write the worst, the median and the best case of a task as ``examples/<task>_<rank>.npz``."""
+    (folder / "examples").mkdir(parents=True, exist_ok=True)
+    for rank, example in zip(("worst", "median", "best"), chosen, strict=False):
+        path = folder / "examples" / f"{task}_{rank}.npz"
+        temporary = path.with_name(f".{os.getpid()}_{path.name}")
+        np.savez_compressed(temporary, **example)
+        os.replace(temporary, path)
+
+
+def _worst_median_best(ranking: Sequence[tuple]) -> list[tuple]:
+    """Three entries of a list of (Dice, ...), which may be the same when there are fewer."""
+    ranked = sorted((entry for entry in ranking if math.isfinite(entry[0])), key=lambda entry: entry[0])
+    return [ranked[i] for i in (0, len(ranked) // 2, -1)] if ranked else []
+
+
+def format_table(metrics: Mapping[str, Any]) -> str:
+    """The figures as a table for the terminal: a row for each task and structure."""
+    lines = [f"{'':34s}{'Dice':>16s}{'HD95 mm':>16s}{'ASD mm':>16s}{'n':>6s}"]
+    titles = {"segmentation": "segmentation", "registration": "registration", "identity": "no registration"}
+    for key, title in titles.items():
+        if key not in metrics:
+            continue
+        table = metrics[key]
+        lines.append(_line(title, [table[measure] for measure in OVERLAPS], table["n"]))
+        for name in metrics["structures"]:
+            values = [table[measure]["per_structure"][name] for measure in OVERLAPS]
+            lines.append(_line(f"  {name}", values, values[0]["n"]))
+        if "folding_percent" in table:
+            lines.append(
+                f"  folding {table['folding_percent']['mean']:.4f} %, SD log J {table['sdlogj']['mean']:.3f}, "
+                f"{table['seconds']['mean']:.2f} s a pair"
+            )
+    return "\n".join(lines)
+
+
+def _line(title: str, values: Sequence[Mapping[str, Any]], n: int) -> str:
+    cells = [f"{v['mean']:.3f} +- {v['std']:.3f}" if v["n"] else "-" for v in values]
+    return f"{title[:33]:34s}" + "".join(f"{cell:>16s}" for cell in cells) + f"{n:>6d}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Mean of the values that exist, NaN when none does."""
+    existing = [v for v in values if math.isfinite(v)]
+    return sum(existing) / len(existing) if existing else math.nan
+
+
+def _mean_std(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and population SD over the values that exist, and how many those are; None where there is none."""
+    existing = np.array([v for v in values if math.isfinite(v)])
+    if not existing.size:
+        return {"mean": None, "std": None, "n": 0}
+    return {"mean": float(existing.mean()), "std": float(existing.std()), "n": int(existing.size)}
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return f"{value:.6g}" if math.isfinite(value) else ""
+
+
+def _unit_range(image: torch.Tensor) -> np.ndarray:
+    """An image for pictures: its 1st to 99th percentile become 0 to 1."""
+    array = np.asarray(image, dtype=np.float32)
+    low, high = np.percentile(array, (1, 99))
+    return np.clip((array - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)

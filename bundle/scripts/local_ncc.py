@@ -40,8 +40,7 @@ class LocalNCC(nn.Module):
 
     Args:
         window: side of the window in voxels, odd, at least 3.
-        eps: constant added to the product of the two window variances; about the square of the variance sum below
-            which a window counts as flat, for images scaled to [0, 1].
+        eps: constant added to the product v_I v_J; it scales with intensity^4, the default suits images in [0, 1].
 
     Raises:
         ValueError: the window is even or too small, or eps is not positive.
@@ -80,8 +79,10 @@ class LocalNCC(nn.Module):
                 f"{tuple(warped.shape)} and {tuple(fixed.shape)}. Resample one image on the grid of the other first."
             )
         dtype = torch.promote_types(torch.promote_types(warped.dtype, fixed.dtype), torch.float32)
+        # a MetaTensor would take its slow dispatch through each of a hundred operations
+        images = [image.as_subclass(Tensor).to(dtype) for image in (warped, fixed)]
         with torch.autocast(device_type=warped.device.type, enabled=False):
-            return _LocalNCCFunction.apply(warped.to(dtype), fixed.to(dtype), self.window, self.eps)
+            return _LocalNCCFunction.apply(*images, self.window, self.eps)
 
 
 class _FlatLayout:
@@ -113,7 +114,7 @@ class _FlatLayout:
         return math.ceil(planes / slabs) * self.strides[0]
 
     def slabs(self) -> Iterator[tuple[slice, slice, slice]]:
-        """Yield, slab by slab, the slices of its results, of the same voxels in a packed vector, and of what they read."""
+        """Yield, slab by slab, three slices: its results, the same voxels in a packed vector, and what they read."""
         end = self.length - self.lead
         for start in range(0, end, self.slab):
             stop = min(start + self.slab, end)
@@ -178,8 +179,8 @@ class _LocalNCCFunction(torch.autograd.Function):
 
         2 [ q (J(r) - S_J / n) + b (I(r) - S_I / n) ],   b = -q^2 v_J,
 
-    hence three more window sums, of q, b and c = -(q S_J + b S_I) / n. The forward pass leaves these weights behind, and
-    the same holds for J with the roles exchanged.
+    hence three more window sums, of q, b and c = -(q S_J + b S_I) / n, whose weights the forward pass leaves
+    behind. The same holds for J with the roles exchanged.
     """
 
     @staticmethod

@@ -43,9 +43,15 @@ def _check_same_shape(name: str, first: Tensor, second: Tensor, first_name: str,
         )
 
 
+def _check_channel_reduction(name: str, channel_reduction: str) -> None:
+    """Refuse a reduction that the cross-entropy does not know."""
+    if channel_reduction not in ("sum", "mean"):
+        raise ValueError(f"{name}: channel_reduction must be 'sum' or 'mean', found {channel_reduction!r}.")
+
+
 def _in_float32(*tensors: Tensor) -> list[Tensor]:
-    """Raise half precision tensors to float32 and leave wider ones as they are."""
-    return [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
+    """Raise half precision to float32, leave float64 as it is, and drop subclasses, whose dispatch costs time."""
+    return [tensor.as_subclass(Tensor).to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
 
 
 def _without_autocast(tensor: Tensor) -> torch.autocast:
@@ -57,8 +63,8 @@ class Smoothness(nn.Module):
     """Mean squared forward difference of a displacement field, averaged over the three axes.
 
     The field of a registration is under-determined where the images are flat; this L2 penalty picks the smoothest one.
-    Forward differences also see the checkerboard that central differences miss (it costs 4 here, 0 there). A constant
-    shift, the identity included, costs nothing, and a linear field of slope s along one axis costs s^2 / 3 per component.
+    Forward differences also see the checkerboard that central differences miss (+-1 in every component costs 4 here
+    and 0 there). A constant shift, the identity included, costs nothing; the scaling ddf(p) = s p costs s^2 / 3.
     """
 
     def forward(self, ddf: Tensor) -> Tensor:
@@ -100,8 +106,7 @@ def soft_cross_entropy(pred: Tensor, target: Tensor, channel_reduction: str = "s
     Raises:
         ValueError: the shapes differ or the reduction is unknown.
     """
-    if channel_reduction not in ("sum", "mean"):
-        raise ValueError(f"soft_cross_entropy: channel_reduction must be 'sum' or 'mean', found {channel_reduction!r}.")
+    _check_channel_reduction("soft_cross_entropy", channel_reduction)
     entropy = _voxel_cross_entropy("soft_cross_entropy", pred, target, "target").mean()
     return entropy / pred.shape[1] if channel_reduction == "mean" else entropy
 
@@ -126,10 +131,7 @@ class WarpedCrossEntropy(nn.Module):
 
     def __init__(self, channel_reduction: str = "sum") -> None:
         super().__init__()
-        if channel_reduction not in ("sum", "mean"):
-            raise ValueError(
-                f"WarpedCrossEntropy: channel_reduction must be 'sum' or 'mean', found {channel_reduction!r}."
-            )
+        _check_channel_reduction("WarpedCrossEntropy", channel_reduction)
         self.channel_reduction = channel_reduction
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:

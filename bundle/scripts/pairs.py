@@ -42,11 +42,12 @@ KINDS = {
 class PairDataset(Dataset):
     """Pairs of cached subjects, addressed by ``(moving index, fixed index)``.
 
-    Indices count the labelled subjects first, then the unlabelled ones. Each subject goes through ``transform`` once.
+    Indices count the labelled subjects first, then the unlabelled ones.
 
     Args:
         data: labelled cases, ``{"image": path, "label": path}``; ``case`` is optional.
-        transform: deterministic preprocessing of a subject, which must let ``label`` be missing.
+        transform: MONAI's transforms for a subject, which must let ``label`` be missing. What comes before a random
+            one is done once; anything but a MONAI transform would count as random.
         unlabeled: cases of which the image alone is used: a label that one might carry is left out before anything
             reads it.
         cache_workers: threads that fill the cache.
@@ -132,10 +133,10 @@ class PairSampler(Sampler):
         kinds = {"labeled_unlabeled": 1.0} if kinds is None else kinds
         self._check(kinds)
         self.kinds = self._probabilities(kinds)
+        if batch_size < 1 or (length is not None and length < 1):
+            raise ValueError(f"batch_size and length should be at least 1, found {batch_size} and {length}.")
         self.batch_size = batch_size
         self.length = self._default_length() if length is None else length
-        if self.batch_size < 1 or self.length < 1:
-            raise ValueError(f"batch_size and length should be at least 1, found {batch_size} and {length}.")
         self.seed = seed
         self.epoch = 0
 

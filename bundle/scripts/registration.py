@@ -21,7 +21,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,14 @@ from monai.transforms import LoadImage
 from scripts.datalist import case_name
 from scripts.losses import LocalNCC
 from scripts.metrics import folding_percent, sdlogj
-from scripts.spatial import displacement_lps, moving_points, sample_at, sample_label_at, voxel_points, write_displacement
+from scripts.spatial import (
+    displacement_lps,
+    moving_points,
+    sample_at,
+    sample_label_at,
+    voxel_points,
+    write_displacement,
+)
 from scripts.state import PairState
 from scripts.transforms import LabelsToClassesd
 from scripts.warping import warp
@@ -60,7 +67,7 @@ class Subject:
     @property
     def spacing(self) -> tuple[float, ...]:
         """Voxel size of the file in mm."""
-        return tuple(np.linalg.norm(np.asarray(self.file.affine)[:3, :3], axis=0).tolist())
+        return spacing_of(self.file.affine)
 
 
 @dataclass
@@ -76,7 +83,11 @@ class Registered:
     pair: PairState
     ddf: torch.Tensor
     seconds: float
-    points: torch.Tensor = field(repr=False, default=None)
+
+
+def spacing_of(affine: Any) -> tuple[float, ...]:
+    """Voxel size in mm along the three array axes of an affine (4, 4)."""
+    return tuple(np.linalg.norm(np.asarray(affine)[:3, :3], axis=0).tolist())
 
 
 def load_subject(case: Mapping[str, str], preprocessing: Callable, label_ids: Sequence[int]) -> Subject:
@@ -208,6 +219,8 @@ class RegisterFiles:
             ValueError: when the label does not lie on the moving image's grid, or holds ids that are not known.
         """
         for name, path in self.paths.items():
+            if path is None and name != "moving_label":
+                raise ValueError(f"--{name} is missing: registering takes --moving FILE --fixed FILE --output_dir DIR.")
             if path is not None and not Path(path).is_file():
                 raise FileNotFoundError(f"no such file: --{name} '{path}'.")
         label = {"label": self.paths["moving_label"]} if self.paths["moving_label"] else {}
@@ -252,8 +265,11 @@ class RegisterFiles:
             "seconds": result.seconds,
         }
         write_json(self.output_dir / "summary.json", summary)
-        logger.info("registered: local NCC %(local_ncc_before).3f -> %(local_ncc_after).3f, folding "
-                    "%(folding_percent).3f %%, %(seconds).2f s", summary)
+        logger.info(
+            "registered: local NCC %(local_ncc_before).3f -> %(local_ncc_after).3f, folding "
+            "%(folding_percent).3f %%, %(seconds).2f s",
+            summary,
+        )
         logger.info("written to %s", self.output_dir.resolve())
         return summary
 

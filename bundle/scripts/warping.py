@@ -58,7 +58,7 @@ def warp(image: torch.Tensor, ddf: torch.Tensor, mode: str = "bilinear", padding
         # Scaling to [-1, 1] and back rounds, so grid_sample reads voxel p at p +- 1e-6. Writing the voxels that do not
         # move makes the identity exact; without autograd's knowledge, so that a field of zeros still has a gradient.
         with torch.no_grad():
-            warped.copy_(torch.where((ddf == 0).all(dim=1, keepdim=True), image, warped))
+            torch.where((ddf == 0).all(dim=1, keepdim=True), image, warped, out=warped)
     return warped
 
 

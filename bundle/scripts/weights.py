@@ -14,13 +14,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 logger = logging.getLogger(__name__)
+
+#: the file of each network; ``model.pt`` is what the model zoo and MONAI Label load
+FILES = {
+    "segmentation": "model.pt",
+    "registration": "model_registration.pt",
+    "discriminator": "model_discriminator.pt",
+}
 
 
 def bundle_root() -> str:
@@ -42,25 +49,24 @@ def save_atomically(content: Any, path: str | Path) -> None:
     os.replace(temporary, path)
 
 
-def find_weights(folders: Sequence[str], filename: str = "model.pt") -> str:
+def find_weights(folders: Sequence[str]) -> str:
     """The first of several folders that holds weights: those just trained, else those that came with the bundle.
 
     Args:
         folders: in order of preference.
-        filename: the file to look for.
 
     Returns:
         The folder.
 
     Raises:
-        FileNotFoundError: when none holds the file, saying how to make one.
+        FileNotFoundError: when none holds any, saying how to make some.
     """
     for folder in folders:
-        if (Path(folder) / filename).is_file():
+        if any((Path(folder) / filename).is_file() for filename in FILES.values()):
             logger.info("weights: %s", Path(folder).resolve())
             return str(folder)
     raise FileNotFoundError(
-        f"no weights: '{filename}' is in none of {[str(f) for f in folders]}. "
+        f"no weights: none of {list(FILES.values())} is in any of {[str(f) for f in folders]}. "
         "Run `training` with this `--output_dir` first, or name the folder that holds them with `--ckpt_dir`."
     )
 
@@ -97,17 +103,24 @@ def load_weights(
 
 
 def load_all(
-    networks: Mapping[str, torch.nn.Module], folder: str, files: Mapping[str, str], device: torch.device | str = "cpu"
+    networks: Mapping[str, torch.nn.Module],
+    folder: str,
+    required: Collection[str] = (),
+    device: torch.device | str = "cpu",
 ) -> dict[str, torch.nn.Module]:
-    """Every network that has a file, loaded.
+    """Those networks that have weights in a folder, loaded.
 
     Args:
-        networks: name -> network.
+        networks: ``segmentation``, ``registration``, ``discriminator``.
         folder: where the files lie.
-        files: name -> file name, of those networks that are needed.
+        required: those that must be there; another one without a file is left out.
         device: where the networks go.
 
     Returns:
-        name -> network, of the names in ``files``.
+        name -> network.
+
+    Raises:
+        FileNotFoundError: when the weights of a required one are missing.
     """
-    return {name: load_weights(networks[name], folder, file, device) for name, file in files.items()}
+    names = [name for name in networks if name in required or (Path(folder) / FILES[name]).is_file()]
+    return {name: load_weights(networks[name], folder, FILES[name], device) for name in names}
