@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -27,9 +28,9 @@ from tqdm import tqdm
 from scripts.cases import Cases
 from scripts.metrics import dice_per_structure, folding_percent, sdlogj, surface_distances
 from scripts.pairs import ordered_pairs, read_pairs
-from scripts.registration import Subject, load_subject, points_on_fixed_file, register_pair, spacing_of, write_json
+from scripts.registration import Subject, load_subject, points_on_fixed_file, register_pair, write_json
 from scripts.report import Report
-from scripts.spatial import sample_label_at, voxel_points
+from scripts.spatial import sample_label_at, spacing_of, voxel_points
 from scripts.state import PairState
 from scripts.warping import warp_label
 
@@ -146,14 +147,17 @@ class Evaluation:
 
     def _segmentation_example(self, dice: float, case: Mapping[str, str]) -> dict[str, Any]:
         subject = self._load(case)
-        return {
+        affine = np.asarray(subject.file.affine)
+        volumes = {
             "image": _unit_range(subject.file[0]),
             "label": subject.label[0].numpy().astype(np.uint8),
             "pred": self._segment(subject)[0].numpy().astype(np.uint8),
-            "spacing": np.array(subject.spacing),
-            "case": subject.case,
-            "dice": dice,
         }
+        # pictures name their planes by the axes of the body, so the file's own axes are brought to RAS
+        to_ras = nibabel.io_orientation(affine)
+        volumes = {name: nibabel.apply_orientation(volume, to_ras) for name, volume in volumes.items()}
+        spacing = spacing_of(affine @ nibabel.orientations.inv_ornt_aff(to_ras, subject.file.shape[1:]))
+        return {**volumes, "spacing": np.array(spacing), "case": subject.case, "dice": dice}
 
     @torch.no_grad()
     def _segment(self, subject: Subject) -> torch.Tensor:

@@ -33,6 +33,7 @@ from torch.utils.tensorboard import SummaryWriter
 from scripts.engine import Update
 from scripts.figures import figure_to_array, pair_figure
 from scripts.metrics import folding_percent
+from scripts.spatial import spacing_of
 from scripts.weights import save_atomically
 
 logger = logging.getLogger(__name__)
@@ -252,6 +253,7 @@ class PairPicture:
             confidence=pair.confidence[0, 0].cpu().numpy() if self.with_confidence else None,
             pred=pair.fixed_pred[0].argmax(0).cpu().numpy() if self.with_segmentation else None,
             label=pair.batch["fixed_label"][0, 0].cpu().numpy(),
+            spacing=spacing_of(pair.batch["fixed_affine"][0].cpu()),
         )
         with SummaryWriter(self.log_dir) as writer:
             writer.add_image("validation/pair", figure_to_array(figure), epoch, dataformats="HWC")

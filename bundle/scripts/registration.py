@@ -38,6 +38,14 @@ from scripts.spatial import (
     moving_points,
     sample_at,
     sample_label_at,
+    spacing_of,
+    voxel_points,
+    write_displacement,
+)
+    displacement_lps,
+    moving_points,
+    sample_at,
+    sample_label_at,
     voxel_points,
     write_displacement,
 )
@@ -83,11 +91,6 @@ class Registered:
     pair: PairState
     ddf: torch.Tensor
     seconds: float
-
-
-def spacing_of(affine: Any) -> tuple[float, ...]:
-    """Voxel size in mm along the three array axes of an affine (4, 4)."""
-    return tuple(np.linalg.norm(np.asarray(affine)[:3, :3], axis=0).tolist())
 
 
 def load_subject(case: Mapping[str, str], preprocessing: Callable, label_ids: Sequence[int]) -> Subject:

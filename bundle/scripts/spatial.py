@@ -60,6 +60,18 @@ def lps_to_ras(points: torch.Tensor) -> torch.Tensor:
     return ras_to_lps(points)
 
 
+def spacing_of(affine: torch.Tensor | np.ndarray) -> tuple[float, ...]:
+    """Measure the voxel size along the three array axes.
+
+    Args:
+        affine: shape (4, 4), voxel to RAS mm; the identity gives 1 mm.
+
+    Returns:
+        Three lengths in mm.
+    """
+    return tuple(_affine(affine)[:3, :3].norm(dim=0).tolist())
+
+
 def voxel_points(shape: Sequence[int], affine: torch.Tensor) -> torch.Tensor:
     """Where the voxel centres of a grid lie in the world.
 
