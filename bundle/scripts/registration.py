@@ -42,13 +42,6 @@ from scripts.spatial import (
     voxel_points,
     write_displacement,
 )
-    displacement_lps,
-    moving_points,
-    sample_at,
-    sample_label_at,
-    voxel_points,
-    write_displacement,
-)
 from scripts.state import PairState
 from scripts.transforms import LabelsToClassesd
 from scripts.warping import warp
