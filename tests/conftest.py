@@ -22,6 +22,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from scripts.phantom import make_phantoms
+
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
@@ -89,3 +91,11 @@ def write_json() -> Callable[[Path, object], Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten phantoms of about 16 voxels a side: 2 labelled, 3 unlabelled, 2 for validation, 3 for the test."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    make_phantoms(folder, num_labeled=2, num_unlabeled=3, num_validation=2, num_test=3, size=16)
+    return folder

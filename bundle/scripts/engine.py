@@ -66,7 +66,7 @@ class Update:
 
     Args:
         network: the network that is taught.
-        optimizer: over the parameters of that network.
+        optimizer: over the parameters of that network, or over those of them that are to move.
         terms: name -> :class:`Term`.
         scheduler: learning-rate schedule, stepped once per step of the optimiser; none in the paper.
         clip_norm: largest Euclidean norm of the gradient; none in the paper.
@@ -82,21 +82,36 @@ class Update:
     ) -> None:
         self.network, self.optimizer, self.terms = network, optimizer, dict(terms)
         self.scheduler, self.clip_norm = scheduler, clip_norm
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
 
-    def step(self) -> None:
-        """Average the gradients over processes where there are several, clip them, and move the parameters."""
+    def step(self, taught: bool = True) -> None:
+        """Average the gradients over processes where there are several, clip them, and move the parameters.
+
+        Args:
+            taught: whether this process had a live term. Nothing moves when none had; where another one had, this one
+                takes part with a gradient of zero, since all processes must make the same exchanges.
+        """
         if distributed.is_available() and distributed.is_initialized():
-            for parameter in self.parameters:
-                if parameter.grad is None:  # a process whose pair had no live term still has to take part
-                    parameter.grad = torch.zeros_like(parameter)
-                distributed.all_reduce(parameter.grad)
-                parameter.grad /= distributed.get_world_size()
+            taught = self._average_gradients(taught)
+        if not taught:
+            return
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step()
+
+    def _average_gradients(self, taught: bool) -> bool:
+        anywhere = torch.tensor(int(taught), device=self.parameters[0].device)
+        distributed.all_reduce(anywhere)
+        if not anywhere:
+            return False
+        for parameter in self.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            distributed.all_reduce(parameter.grad)
+            parameter.grad /= distributed.get_world_size()
+        return True
 
     def state_dict(self) -> dict[str, Any]:
         """What resuming needs: the optimiser and the schedule; the network is saved by its own name."""
@@ -128,7 +143,8 @@ class JointTrainer(Trainer):
         state: makes the state of a pair, called as :class:`scripts.state.PairState` is.
         carry: quantities that survive, detached, from one group to the next.
         augmentation: MONAI dictionary transforms with one random draw for a whole pair, run on the device.
-        output: what the engine puts out beside ``loss``: key -> quantity; a quantity that was not computed is left out.
+        output: what the engine puts out beside ``loss``: key -> quantity, as the last group that computed it left it;
+            a quantity that was not computed is left out.
         postprocessing, key_train_metric, additional_metrics, train_handlers, amp, amp_kwargs: as in MONAI's trainers.
         seed: with the epoch, fixes the pairs and the augmentation of that epoch.
 
@@ -181,22 +197,22 @@ class JointTrainer(Trainer):
             sampler.set_epoch(self.state.epoch)
         if hasattr(self.augmentation, "set_random_state"):
             self.augmentation.set_random_state(seed=self.seed + self.state.epoch)
-        for network in self.networks.values():
-            network.train()
 
     def _iteration(self, engine: Any, batchdata: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        for network in self.networks.values():  # a validation may have come between two iterations
+            network.train()
         batch = self._augment(to_device(batchdata, self.state.device))
-        total, carried, losses, state = torch.zeros((), device=self.state.device), {}, {}, None
+        total, carried, losses, output = torch.zeros((), device=self.state.device), {}, {}, {}
         for group in self.schedule:
             live = self._live_terms(group, batch)
             state = self._make_state(batch, live, carried)
             sums = {name: self._evaluate(name, terms, state, losses) for name, terms in live.items()}
-            self._learn(sums)
+            self._learn(group, sums)
             total = total + sum(loss.detach() for loss in sums.values())
             carried.update({q: v.detach() for q in self.carry if (v := state.computed(q)) is not None})
+            output.update({key: v.detach() for key, q in self.outputs.items() if (v := state.computed(q)) is not None})
         self.state.losses = losses
-        values = {key: v.detach() for key, q in self.outputs.items() if (v := state.computed(q)) is not None}
-        self.state.output = {**values, "loss": total}
+        self.state.output = {**output, "loss": total}
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return self.state.output
 
@@ -239,21 +255,24 @@ class JointTrainer(Trainer):
             weight = term.weight_at(self.state.iteration)
             losses[f"{name}/{key}"] = (value.detach(), weight)
             total = total + weight * value
-        if not total.requires_grad:
-            raise ValueError(
-                f"updates::{name}: no term depends on the parameters of its network. Its terms read "
-                f"{sorted({q for term in terms.values() for q in term.quantities})}; is one of them in `carry`?"
-            )
         return total
 
-    def _learn(self, sums: Mapping[str, torch.Tensor]) -> None:
-        for name in sums:
+    def _learn(self, group: Sequence[str], sums: Mapping[str, torch.Tensor]) -> None:
+        for name in group:
             self.updates[name].optimizer.zero_grad(set_to_none=True)
         for i, (name, loss) in enumerate(sums.items()):
-            # terms of one group share graphs, which must live until the last of them has been walked
-            loss.backward(inputs=self.updates[name].parameters, retain_graph=i + 1 < len(sums))
-        for name in sums:
-            self.updates[name].step()
+            update = self.updates[name]
+            if loss.requires_grad:
+                # terms of one group share graphs, which must live until the last of them has been walked
+                loss.backward(inputs=update.parameters, retain_graph=i + 1 < len(sums))
+            if all(parameter.grad is None for parameter in update.parameters):
+                raise ValueError(
+                    f"updates::{name}: no term depends on the parameters of its network. Its terms read "
+                    f"{sorted({q for term in update.terms.values() for q in term.quantities})}; "
+                    "is one of them in `carry`?"
+                )
+        for name in group:
+            self.updates[name].step(taught=name in sums)
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

@@ -291,16 +291,17 @@ def _worst_median_best(ranking: Sequence[tuple]) -> list[tuple]:
 
 def format_table(metrics: Mapping[str, Any]) -> str:
     """The figures as a table for the terminal: a row for each task and structure."""
-    lines = [f"{'':34s}{'Dice':>16s}{'HD95 mm':>16s}{'ASD mm':>16s}{'n':>6s}"]
     titles = {"segmentation": "segmentation", "registration": "registration", "identity": "no registration"}
+    width = max(len(name) for name in (*titles.values(), *metrics["structures"])) + 2
+    lines = [" " * width + "".join(f"{title:>20s}" for title in ("Dice", "HD95 mm", "ASD mm")) + f"{'n':>6s}"]
     for key, title in titles.items():
         if key not in metrics:
             continue
         table = metrics[key]
-        lines.append(_line(title, [table[measure] for measure in OVERLAPS], table["n"]))
+        lines.append(_line(title.ljust(width), [table[measure] for measure in OVERLAPS], table["n"]))
         for name in metrics["structures"]:
             values = [table[measure]["per_structure"][name] for measure in OVERLAPS]
-            lines.append(_line(f"  {name}", values, values[0]["n"]))
+            lines.append(_line(f"  {name}".ljust(width), values, values[0]["n"]))
         if "folding_percent" in table:
             lines.append(
                 f"  folding {table['folding_percent']['mean']:.4f} %, SD log J {table['sdlogj']['mean']:.3f}, "
@@ -311,7 +312,7 @@ def format_table(metrics: Mapping[str, Any]) -> str:
 
 def _line(title: str, values: Sequence[Mapping[str, Any]], n: int) -> str:
     cells = [f"{v['mean']:.3f} +- {v['std']:.3f}" if v["n"] else "-" for v in values]
-    return f"{title[:33]:34s}" + "".join(f"{cell:>16s}" for cell in cells) + f"{n:>6d}"
+    return title + "".join(f"{cell:>20s}" for cell in cells) + f"{n:>6d}"
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -70,7 +70,9 @@ class History:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._read)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
-    def _clear(self) -> None:
+    def _clear(self, engine: Engine) -> None:
+        for name in self.sums:  # a term that no pair of this epoch makes live has no value in it
+            engine.state.metrics.pop(name, None)
         self.sums, self.counts = {}, {}
 
     def _collect(self, engine: Engine) -> None:
@@ -117,6 +119,9 @@ class SaveWeights:
         networks: file name -> network.
         evaluator: whose metrics are compared; to be listed after the handler that runs it.
         metric: name of the metric, larger is better. None: save every epoch.
+
+    Raises:
+        ValueError: while training, when weights are no longer finite; what was saved before stays.
     """
 
     def __init__(
@@ -141,6 +146,7 @@ class SaveWeights:
                 return
             engine.state.best[self.metric] = value
             logger.info("epoch %d: best %s so far, %.4f", engine.state.epoch, self.metric, value)
+        _check_finite(self.networks, engine)
         for filename, network in self.networks.items():
             save_atomically(network.state_dict(), self.folder / filename)
 
@@ -156,6 +162,10 @@ class TrainState:
         networks: name -> network.
         updates: name -> update.
         resume: go on from the file when it is there. Otherwise a file that is there stops the run before it starts.
+
+    Raises:
+        FileExistsError: when training starts in a folder that holds another one.
+        ValueError: while training, when weights are no longer finite; what was saved before stays.
     """
 
     def __init__(
@@ -194,6 +204,7 @@ class TrainState:
         logger.info("resumed after epoch %d from '%s'", state["epoch"], self.path)
 
     def _save(self, engine: Engine) -> None:
+        _check_finite(self.networks, engine)
         state = {
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
@@ -203,6 +214,16 @@ class TrainState:
             "random": _random_state(),
         }
         save_atomically(state, self.path)
+
+
+def _check_finite(networks: Mapping[str, torch.nn.Module], engine: Engine) -> None:
+    # the last step before a save may be the one that breaks a network, and no loss has been taken since
+    for name, network in networks.items():
+        if not all(value.isfinite().all() for value in network.state_dict().values()):
+            raise ValueError(
+                f"weights of '{name}' are no longer finite after epoch {engine.state.epoch}, and were not saved. "
+                "Lower the learning rate of its update, or set its `clip_norm`; the last checkpoint is intact."
+            )
 
 
 def _random_state() -> dict[str, Any]:
@@ -261,6 +282,13 @@ class PairPicture:
             writer.add_scalar("validation/folding_percent", float(folding_percent(pair.ddf).mean()), epoch)
 
 
+class _ConfigDumper(yaml.SafeDumper):
+    """Writes what a program has put into a config, such as a path or a device, as its text."""
+
+
+_ConfigDumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(str(value)))
+
+
 class RecordConfig:
     """Writes the merged config of the run, ``config.yaml``, and what using the weights takes, ``model.yaml``.
 
@@ -289,7 +317,7 @@ class RecordConfig:
         for name, content in (("config.yaml", self.merged), ("model.yaml", model)):
             if content is not None:
                 temporary = self.folder / f".{name}.{os.getpid()}"
-                temporary.write_text(yaml.safe_dump(content, sort_keys=False, width=120))
+                temporary.write_text(yaml.dump(content, Dumper=_ConfigDumper, sort_keys=False, width=120))
                 os.replace(temporary, self.folder / name)
 
 

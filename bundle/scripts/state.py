@@ -138,6 +138,15 @@ class PairState:
         """W(y_m, field): the moving label on the fixed grid, soft; all zero where it comes from outside the volume."""
         return warp(self.moving_label, self.ddf)
 
+    @cached_property
+    def warped_moving_prob(self) -> torch.Tensor:
+        """W(S(x_m), field): the class probabilities of the moving image, carried along by the field.
+
+        The other order of segmenting and warping than ``warped_prob``: what it teaches does not pass through the
+        segmentation network on its way to the field.
+        """
+        return warp(self.moving_prob, self.ddf)
+
     # ---- deep structure sampling (Section 3.1)
 
     @cached_property

@@ -45,8 +45,11 @@ def save_atomically(content: Any, path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save(content, temporary)
-    os.replace(temporary, path)
+    try:
+        torch.save(content, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)  # what a full disk left of it
 
 
 def find_weights(folders: Sequence[str]) -> str:
@@ -92,8 +95,9 @@ def load_weights(
     path = Path(folder) / filename
     if not path.is_file():
         raise FileNotFoundError(f"no weights '{path}'. Train first, or name the folder that holds them: `--ckpt_dir`.")
+    weights = torch.load(path, map_location="cpu", weights_only=True)
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        network.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(
             f"the weights '{path}' are of another network than the config describes. Add the `model.yaml` that "

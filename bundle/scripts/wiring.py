@@ -49,7 +49,7 @@ def check_wiring(
         raise ValueError(f"updates {idle} are never scheduled. Add them to `schedule`, or disable them.")
     offered = (state.func if isinstance(state, partial) else state).quantities()
     reads = {
-        f"updates::{name}::terms::{key}": term.quantities
+        f"updates::{name}::terms::{key}": (*term.quantities, *term.requires)
         for name, update in updates.items()
         for key, term in update.terms.items()
     }
@@ -58,8 +58,23 @@ def check_wiring(
             if quantity not in offered:
                 raise ValueError(f"unknown quantity '{quantity}' in {place}.{_nearest(quantity, offered)}")
     for name, update in updates.items():
-        if not update.terms:
-            raise ValueError(f"updates::{name} has no terms and would learn nothing. Add one, or disable the update.")
+        _check_update(name, update)
+
+
+def _check_update(name: str, update: Update) -> None:
+    if not update.terms:
+        raise ValueError(f"updates::{name} has no terms and would learn nothing. Add one, or disable the update.")
+    own = {id(parameter) for parameter in update.network.parameters()}
+    if not all(id(parameter) in own for parameter in update.parameters):
+        raise ValueError(
+            f"updates::{name}: its optimizer moves parameters that are not of its network. "
+            "Set `params` of the optimizer to the parameters of the `network` of this update."
+        )
+    if update.scheduler is not None and update.scheduler.optimizer is not update.optimizer:
+        raise ValueError(
+            f"updates::{name}: its scheduler is of another optimizer. "
+            f"Set `optimizer` of the scheduler to '@updates::{name}::optimizer'."
+        )
 
 
 def _nearest(name: str, offered: Iterable[str]) -> str:

@@ -1,0 +1,124 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Running the bundle from tests: a network small enough for a test, in this process and as the commands users type."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from monai.bundle import ConfigWorkflow
+from monai.utils import set_determinism
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLE = ROOT / "bundle"
+CONFIGS = BUNDLE / "configs"
+#: where users stand when they type a command: the repository, or the bundle
+PLACES = {"repository": ROOT, "bundle": BUNDLE}
+STRUCTURES = {
+    205: "myocardium of the left ventricle",
+    420: "left atrium",
+    500: "left ventricle",
+    550: "right atrium",
+    600: "right ventricle",
+    820: "ascending aorta",
+    850: "pulmonary artery",
+}
+
+#: shrinks whatever a config says to volumes of 16 voxels and networks of two levels, for phantoms of that size
+TINY: dict[str, Any] = {
+    "labels": None,
+    "num_labeled": 2,
+    "num_unlabeled": None,
+    "pixdim": [9.0, 9.0, 9.0],
+    "spatial_size": [16, 16, 16],
+    "intensity": "window",
+    "intensity_range": [-300, 600],
+    "max_epochs": 1,
+    "iterations_per_epoch": 2,
+    "network_def::channels": [4, 8],
+    "network_def::strides": [2],
+    "discriminator_def::network::channels": [4, 8],
+    "discriminator_def::network::strides": [2],
+    "registration_def::encoder_channels": [4, 4],
+    "registration_def::decoder_channels": [4, 4, 4],
+    "registration_def::half_resolution": True,
+}
+
+
+def write_overlay(path: Path, **entries: Any) -> Path:
+    """A config that goes last: ``TINY``, and whatever a test wants beside it."""
+    path.write_text(yaml.safe_dump(TINY | entries))
+    return path
+
+
+def run_bundle(
+    run_id: str,
+    configs: Sequence[str | Path],
+    place: Path = ROOT,
+    wait: bool = True,
+    **entries: Any,
+) -> subprocess.CompletedProcess | subprocess.Popen:
+    """The command of the README as a process of its own; its streams come back as one text.
+
+    Args:
+        run_id: such as ``training``.
+        configs: absolute, or relative to ``bundle/``: ``configs/train.yaml``.
+        place: the folder to run it from.
+        wait: for the end; otherwise the running process is returned, and it writes nowhere.
+        entries: of the command line.
+    """
+    files = [os.path.relpath(BUNDLE / config, place) for config in configs]
+    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(files).replace(" ", "")]
+    for key, value in entries.items():
+        command += [f"--{key}", str(value)]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    options: dict[str, Any] = {"cwd": place, "env": environment, "text": True, "stderr": subprocess.STDOUT}
+    if not wait:
+        return subprocess.Popen(command, **options | {"stdout": subprocess.DEVNULL})
+    return subprocess.run(command, check=False, stdout=subprocess.PIPE, timeout=600, **options)
+
+
+def succeed(*arguments: Any, **options: Any) -> str:
+    """``run_bundle``, and the output of a command that has to succeed."""
+    done = run_bundle(*arguments, **options)
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+@contextmanager
+def workflow(configs: Sequence[str], kind: str = "train", **entries: Any) -> Iterator[ConfigWorkflow]:
+    """A workflow in this process, initialised; afterwards the random state is nobody's again.
+
+    Args:
+        configs: relative to ``bundle/configs``.
+        kind: ``train`` or ``infer``.
+        entries: over the config; keys of tuples such as ``"network_def::channels"`` by ``**{...}``.
+    """
+    made = ConfigWorkflow(
+        [str(CONFIGS / config) for config in configs],
+        meta_file=str(CONFIGS / "metadata.json"),
+        logging_file=False,
+        workflow_type=kind,
+        **entries,
+    )
+    try:
+        made.initialize()
+        yield made
+        made.finalize()
+    finally:
+        set_determinism(seed=None)

@@ -1,0 +1,86 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Every config that ships trains for two iterations, and is what MONAI, the model zoo and MONAI Label look for."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from bundle_runs import CONFIGS, TINY, workflow
+
+OVERLAYS = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob("*/*.yaml"))
+WEIGHTS = {
+    "segmentation": "model.pt",
+    "registration": "model_registration.pt",
+    "discriminator": "model_discriminator.pt",
+}
+
+
+def parameters(network: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten().clone() for parameter in network.parameters()])
+
+
+def last_values(path: Path) -> dict[str, float]:
+    with open(path, newline="") as file:
+        return {row["name"]: float(row["value"]) for row in csv.DictReader(file)}
+
+
+def test_there_are_overlays_to_test():
+    assert {"recipes/deeprs_paper.yaml", "run/bf16.yaml", "data/hippocampus.yaml"} <= set(OVERLAYS)
+
+
+@pytest.mark.parametrize("overlay", ["train.yaml", *OVERLAYS])
+def test_two_iterations_teach_the_scheduled_networks_and_no_other(overlay, phantoms, tmp_path):
+    with workflow(["train.yaml", overlay], dataset_dir=str(phantoms), output_dir=str(tmp_path), **TINY) as training:
+        content = training.parser.get_parsed_content
+        networks, updates = content("networks"), content("updates")
+        scheduled = {name for group in content("schedule") for name in group}
+        before = {name: parameters(network) for name, network in networks.items()}
+        training.run()
+        assert content("train::trainer").state.iteration == 2
+
+    moved = {name for name, network in networks.items() if not torch.equal(before[name], parameters(network))}
+    assert moved == scheduled
+    assert {name for name, file in WEIGHTS.items() if (tmp_path / file).is_file()} == scheduled
+    for name in scheduled:
+        saved = torch.load(tmp_path / WEIGHTS[name], weights_only=True)
+        assert all(torch.equal(saved[key], value) for key, value in networks[name].state_dict().items())
+
+    values = last_values(tmp_path / "history.csv")
+    terms = {f"{name}/{term}" for name in scheduled for term in updates[name].terms}
+    assert terms <= values.keys()
+    assert all(math.isfinite(value) for value in values.values())
+    tasks = content("tasks")
+    assert {f"validation/{task}_dice" for task in tasks} == {name for name in values if name.startswith("validation/")}
+
+
+@pytest.mark.parametrize("overlay", ["train.yaml", *OVERLAYS])
+def test_training_has_every_property_that_monai_asks_for(overlay, phantoms, tmp_path):
+    with workflow(["train.yaml", overlay], dataset_dir=str(phantoms), output_dir=str(tmp_path), **TINY) as training:
+        assert training.check_properties() == []
+
+
+def test_inference_has_every_property_that_monai_asks_for(phantoms, tmp_path):
+    with workflow(["inference.yaml"], "infer", dataset_dir=str(phantoms), output_dir=str(tmp_path)) as inference:
+        assert inference.check_properties() == []
+
+
+@pytest.mark.parametrize("run_id", ["run", "training", ""])
+def test_each_way_to_name_the_run_trains_once(run_id, phantoms, tmp_path):
+    with workflow(
+        ["train.yaml"], dataset_dir=str(phantoms), output_dir=str(tmp_path), run_id=run_id, **TINY
+    ) as training:
+        training.run()  # a second training into the same folder would be refused
+        assert training.parser.get_parsed_content("train::trainer").state.iteration == 2

@@ -1,0 +1,100 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Label maps of the shipped inference config, with a network that reads the label off the image's brightness."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+from bundle_runs import workflow
+
+from scripts.phantom import grid_affine
+
+IDS = [1, 205, 850]
+GRIDS = {
+    "RAS": {"shape": (22, 26, 20), "spacing": (3, 3, 3), "orientation": "RAS", "tilt": 0},
+    "LPS, anisotropic": {"shape": (26, 21, 12), "spacing": (2.5, 3.1, 6), "orientation": "LPS", "tilt": 0},
+    "PIR, odd sides": {"shape": (19, 27, 23), "spacing": (3.3, 2.7, 3), "orientation": "PIR", "tilt": 0},
+    "SAL, oblique": {"shape": (21, 20, 25), "spacing": (3, 3.4, 2.8), "orientation": "SAL", "tilt": 23},
+}
+
+
+def layers(shape: tuple[int, int, int]) -> np.ndarray:
+    """Three structures in layers around the centre: classes, not ids."""
+    index = np.stack(np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij"))
+    distance = np.abs(index).max(axis=0)
+    return (
+        3 * (distance < 0.3) + 2 * ((distance >= 0.3) & (distance < 0.5)) + 1 * ((distance >= 0.5) & (distance < 0.7))
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """A folder of images on awkward grids, as float32, int16 and uint8; name -> (classes, affine)."""
+    folder, truth = tmp_path_factory.mktemp("awkward"), {}
+    types = (np.float32, np.int16, np.uint8, np.int16)
+    for number, (grid, dtype) in enumerate(zip(GRIDS.values(), types, strict=True)):
+        affine = grid_affine(**grid, centre=(31.5, -40.25, 12.0))
+        truth[f"case_{number}"] = (layers(grid["shape"]), affine)
+        image = nib.Nifti1Image((80 * truth[f"case_{number}"][0]).astype(dtype), affine)
+        nib.save(image, folder / f"case_{number}.nii.gz")
+    return folder, truth
+
+
+def infer(folder, out, **entries):
+    known = {"labels": {str(i): f"id {i}" for i in IDS}, "num_classes": 4, "spatial_size": [32, 32, 32]}
+    scale = {"intensity": "window", "intensity_range": [0, 240]}
+    network = {"_target_": "tiny_networks.ByBrightness", "num_classes": 4}
+    overrides = known | scale | {"network_def": network, "handlers": []} | entries
+    with workflow(["inference.yaml"], "infer", dataset_dir=str(folder), output_dir=str(out), **overrides) as inference:
+        inference.run()
+    return sorted(out.iterdir())
+
+
+def test_each_label_map_has_the_grid_of_its_input_and_the_original_ids(dataset, tmp_path):
+    folder, truth = dataset
+    written = infer(folder, tmp_path)
+    assert [path.name for path in written] == [f"{name}_seg.nii.gz" for name in truth]
+    for path, (classes, affine) in zip(written, truth.values(), strict=True):
+        label = nib.load(path)
+        np.testing.assert_allclose(label.affine, affine, atol=1e-4)
+        assert np.issubdtype(label.get_data_dtype(), np.integer)
+        np.testing.assert_array_equal(np.asarray(label.dataobj), np.array([0, *IDS])[classes])
+
+
+def test_resampling_on_the_way_to_the_network_comes_back_to_the_input_grid(dataset, tmp_path):
+    folder, truth = dataset
+    written = infer(folder, tmp_path, pixdim=[2.0, 2.0, 2.0], spatial_size=[48, 48, 48])
+    for path, (classes, affine) in zip(written, truth.values(), strict=True):
+        label = nib.load(path)
+        assert label.shape == classes.shape
+        np.testing.assert_allclose(label.affine, affine, atol=1e-4)
+        found, centre = np.asarray(label.dataobj) == 850, classes == 3
+        assert 2 * (found & centre).sum() / (found.sum() + centre.sum()) > 0.8
+        assert set(np.unique(label.dataobj)) <= {0, *IDS}
+
+
+def test_outside_the_crop_is_background(dataset, tmp_path):
+    folder, truth = dataset
+    written = infer(folder, tmp_path, spatial_size=[8, 8, 8])
+    for path, (classes, _) in zip(written, truth.values(), strict=True):
+        label = np.asarray(nib.load(path).dataobj)
+        labelled = [slice(where.min(), where.max() + 1) for where in np.nonzero(label)]
+        assert all(part.stop - part.start <= 8 for part in labelled)
+        expected = np.zeros_like(label)
+        expected[tuple(labelled)] = np.array([0, *IDS])[classes][tuple(labelled)]
+        np.testing.assert_array_equal(label, expected)
+
+
+def test_one_file_is_segmented_alone(dataset, tmp_path):
+    folder, _ = dataset
+    assert [path.name for path in infer(folder / "case_2.nii.gz", tmp_path)] == ["case_2_seg.nii.gz"]

@@ -1,0 +1,446 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.transforms import RandAffined
+from tiny_joint import (
+    ALTERNATING,
+    FUSED,
+    NUM_CLASSES,
+    TERMS,
+    FixedScale,
+    count_forwards,
+    make_networks,
+    make_pair,
+    make_trainer,
+    make_updates,
+    same_bits,
+    train,
+    weights,
+)
+from torch import distributed, nn
+from torch.nn import functional as F
+
+from scripts.engine import Term, Update
+from scripts.losses import AdversarialLoss, LocalNCC, Smoothness
+from scripts.pairs import PairSampler
+from scripts.sampling import UniformScale
+from scripts.warping import warp
+
+SCHEDULES = pytest.mark.parametrize("schedule", [ALTERNATING, FUSED], ids=["alternating", "fused"])
+#: optimisers that leave the weights alone, so that all groups of a schedule see the same networks
+STILL = partial(torch.optim.SGD, lr=0.0)
+
+
+def gradients(network):
+    return {name: parameter.grad for name, parameter in network.named_parameters()}
+
+
+def in_float64(networks, batch):
+    for network in networks.values():
+        network.double()
+    return {key: value.double() if value.is_floating_point() else value for key, value in batch.items()}
+
+
+def deeprs_loss(owner, networks, batch, factor, blend=0.2):
+    """Eq. 3, 4 or 5, written out without the state and the engine: every network is called once for each input."""
+    R, S, D = (networks[name] for name in ("registration", "segmentation", "discriminator"))
+    moving, fixed = batch["moving_image"], batch["fixed_image"]
+    label = F.one_hot(batch["moving_label"][:, 0].long(), NUM_CLASSES).movedim(-1, 1).to(moving)
+    ddf = R(moving, fixed)
+    warped = warp(moving, ddf)
+    if owner == "discriminator":
+        reference = D(blend * moving + (1 - blend) * fixed, fixed)
+        return -F.logsigmoid(reference).mean() - F.logsigmoid(-D(warped, fixed)).mean()
+    if owner == "registration":
+        region = (S(warped).softmax(1) - S(fixed).softmax(1).detach()).square().mean()
+        adversarial = -F.logsigmoid(D(warped, fixed)).mean()
+        return LocalNCC(window=5)(warped, fixed) + Smoothness()(ddf) + 0.1 * adversarial + 10 * region
+    augmented = -(warp(label, factor * ddf) * S(warp(moving, factor * ddf)).log_softmax(1)).sum(1).mean()
+    agreement = (warp(label, ddf) * S(fixed).log_softmax(1)).sum(1)
+    return augmented - 0.3 * (D(warped, fixed).sigmoid()[:, 0] * agreement).mean()
+
+
+# ---- who learns from what
+
+
+@SCHEDULES
+def test_gradients_equal_those_of_separate_graphs_with_the_other_networks_frozen(schedule):
+    networks = make_networks()
+    batch = in_float64(networks, make_pair(batch_size=2))
+    train(networks, make_updates(networks, optimizer=STILL), [batch], schedule, state={"sampling": FixedScale(0.375)})
+    engine = {name: gradients(network) for name, network in networks.items()}
+
+    for owner in TERMS:
+        for name, network in networks.items():
+            network.requires_grad_(name == owner).zero_grad()
+        deeprs_loss(owner, networks, batch, factor=0.375).backward()
+        for name, expected in gradients(networks[owner]).items():
+            assert expected.abs().max() > 0, f"{owner} {name} learns nothing, which would prove nothing"
+            torch.testing.assert_close(engine[owner][name], expected, rtol=0, atol=1e-10, msg=f"{owner} {name}")
+
+
+@pytest.mark.parametrize("owner", TERMS)
+def test_an_update_moves_its_own_network_and_no_gradient_reaches_the_others(owner):
+    networks = make_networks()
+    before = {name: weights(network) for name, network in networks.items()}
+    train(networks, make_updates(networks, [owner]), [make_pair()])
+    for name, network in networks.items():
+        assert same_bits(before[name], weights(network)) == (name != owner)
+        assert all((grad is None) == (name != owner) for grad in gradients(network).values())
+
+
+@pytest.mark.parametrize("owner", TERMS)
+def test_when_all_share_one_graph_a_network_learns_as_if_it_were_alone(owner):
+    both, alone = make_networks(), make_networks()
+    options = {"state": {"sampling": FixedScale(0.375)}}
+    train(both, make_updates(both), [make_pair()], FUSED, **options)
+    train(alone, make_updates(alone, [owner]), [make_pair()], **options)
+    for name, value in weights(both[owner]).items():
+        torch.testing.assert_close(value, weights(alone[owner])[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("schedule", "sees_the_step"), [(ALTERNATING, True), (FUSED, False)])
+def test_registration_meets_the_discriminator_after_its_step_only_when_they_alternate(schedule, sees_the_step):
+    networks, batch = make_networks(), make_pair()
+    D, R = networks["discriminator"], networks["registration"]
+
+    def adversarial():
+        warped = warp(batch["moving_image"], ddf)
+        return AdversarialLoss()(D(warped, batch["fixed_image"])).item()
+
+    with torch.no_grad():
+        ddf, before = R(batch["moving_image"], batch["fixed_image"]), None
+        before = adversarial()
+    trainer = train(networks, make_updates(networks, optimizer=partial(torch.optim.SGD, lr=0.5)), [batch], schedule)
+    with torch.no_grad():
+        after = adversarial()
+    assert abs(after - before) > 1e-3
+    seen, _ = trainer.state.losses["registration/adversarial"]
+    assert seen.item() == pytest.approx(after if sees_the_step else before, abs=1e-6)
+
+
+@SCHEDULES
+def test_an_unlabelled_pair_leaves_segmentation_untouched_to_the_bit(schedule):
+    networks = make_networks()
+    updates = make_updates(networks, optimizer=partial(torch.optim.Adam, lr=0.01))
+    train(networks, updates, [make_pair()], schedule)  # Adam now has momentum, with which an empty step would move S
+    before = {name: weights(network) for name, network in networks.items()}
+    moments = updates["segmentation"].optimizer.state_dict()["state"][0]["exp_avg"].clone()
+
+    trainer = train(networks, updates, [make_pair(labels=())], schedule)
+    assert same_bits(before["segmentation"], weights(networks["segmentation"]))
+    assert torch.equal(moments, updates["segmentation"].optimizer.state_dict()["state"][0]["exp_avg"])
+    assert not same_bits(before["registration"], weights(networks["registration"]))
+    assert not same_bits(before["discriminator"], weights(networks["discriminator"]))
+    assert not [name for name in trainer.state.losses if name.startswith("segmentation")]
+
+
+# ---- what is computed, and how often
+
+
+@pytest.mark.parametrize(
+    ("schedule", "calls"),
+    [
+        (ALTERNATING, {"registration": 3, "segmentation": 2, "discriminator": 3}),
+        (FUSED, {"registration": 1, "segmentation": 1, "discriminator": 1}),
+    ],
+    ids=["alternating", "fused"],
+)
+def test_a_group_calls_each_network_once_however_many_terms_read_it(schedule, calls):
+    networks = make_networks()
+    counted = count_forwards(networks)
+    train(networks, make_updates(networks), [make_pair(seed=seed) for seed in range(2)], schedule)
+    assert counted == {name: 2 * number for name, number in calls.items()}
+
+
+def test_what_no_term_reads_is_not_computed():
+    networks, sampling = make_networks(), FixedScale(0.375)
+    counted = count_forwards(networks)
+    updates = make_updates(networks, ["registration"])
+    for key in ("adversarial", "region"):
+        del updates["registration"].terms[key]
+    train(networks, updates, [make_pair()], state={"sampling": sampling})
+    assert counted == {"registration": 1}
+    assert sampling.draws == 0
+
+
+def test_a_term_that_has_not_started_costs_no_forward():
+    networks = make_networks()
+    counted = count_forwards(networks)
+    updates = make_updates(networks, ["registration"], region={"start": 2}, adversarial={"start": 1})
+    trainer = make_trainer(networks, updates, [make_pair(seed=seed) for seed in range(3)])
+    seen = []
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED,
+        lambda engine: seen.append((counted["segmentation"], counted["discriminator"], len(engine.state.losses))),
+    )
+    trainer.run()
+    assert seen == [(0, 0, 2), (0, 1, 3), (1, 2, 4)]
+
+
+def test_carry_keeps_a_random_draw_and_its_quantities_across_groups():
+    networks = make_networks()
+    drawn = {}
+    for carry in ((), ("sampling_factor",)):
+        drawn[carry] = []
+        updates = {
+            name: Update(
+                networks[name],
+                torch.optim.SGD(networks[name].parameters(), lr=0.0),
+                {"draw": Term(partial(_remember, drawn[carry]), (quantity, "sampling_factor"))},
+            )
+            for name, quantity in (("segmentation", "sampled_pred"), ("discriminator", "sampled_alignment_logits"))
+        }
+        torch.manual_seed(0)
+        train(networks, updates, [make_pair(batch_size=2)], carry=carry, state={"sampling": UniformScale()})
+    first, second = drawn[("sampling_factor",)]
+    assert torch.equal(first, second)
+    first, second = drawn[()]
+    assert not torch.equal(first, second)
+
+
+def _remember(seen, pred, factor):
+    seen.append(factor.flatten())
+    return pred.square().mean()
+
+
+def test_a_carried_field_is_not_computed_again():
+    networks = make_networks()
+    counted = count_forwards(networks)
+    updates = make_updates(networks, ["discriminator", "segmentation"])
+    train(networks, updates, [make_pair()], carry=["ddf"])
+    assert counted["registration"] == 1
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [ALTERNATING, (("discriminator",), ("registration", "segmentation"))],
+    ids=["alone", "beside segmentation, through which its loss does have a gradient"],
+)
+def test_carrying_the_field_into_registration_is_an_error_that_says_so(schedule):
+    networks = make_networks()
+    trainer = make_trainer(networks, make_updates(networks), [make_pair()], schedule, carry=["ddf"])
+    with pytest.raises(ValueError, match=r"updates::registration: no term depends on .*'ddf'.*`carry`"):
+        trainer.run()
+
+
+# ---- weights, schedules, steps
+
+
+@pytest.mark.parametrize(
+    ("start", "ramp", "expected"),
+    [
+        (0, 0, [6, 6, 6, 6, 6, 6]),
+        (2, 0, [0, 0, 6, 6, 6, 6]),
+        (0, 3, [2, 4, 6, 6, 6, 6]),
+        (2, 3, [0, 0, 2, 4, 6, 6]),
+    ],
+)
+def test_start_and_ramp_give_the_weight_of_each_iteration(start, ramp, expected):
+    term = Term(Smoothness(), ["ddf"], weight=6.0, start=start, ramp=ramp)
+    assert [term.weight_at(iteration) for iteration in range(1, 7)] == expected
+    assert [term.is_live({}, iteration) for iteration in range(1, 7)] == [weight > 0 for weight in expected]
+
+
+def test_the_weight_in_force_is_the_one_that_is_applied_and_logged():
+    networks = make_networks()
+    updates = make_updates(networks, ["registration"], STILL, smoothness={"start": 1, "ramp": 2})
+    updates["registration"].terms = {"smoothness": updates["registration"].terms["smoothness"]}
+    trainer = make_trainer(networks, updates, [make_pair()] * 4)
+    norms, logged = [], []
+
+    def collect(engine):
+        flow = networks["registration"].flow.weight.grad
+        norms.append(0.0 if flow is None else flow.norm().item())
+        logged.append(engine.state.losses.get("registration/smoothness", (None, 0.0))[1])
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, collect)
+    trainer.run()
+    assert logged == [0.0, 0.5, 1.0, 1.0]
+    assert norms[0] == 0 and norms[1] == pytest.approx(norms[2] / 2) and norms[2] == pytest.approx(norms[3])
+
+
+def test_the_loss_that_is_put_out_is_the_weighted_sum_of_all_terms():
+    networks = make_networks()
+    trainer = make_trainer(networks, make_updates(networks), [make_pair()], output={"pred": "sampled_pred"})
+    trainer.run()
+    weighted = sum(weight * value.item() for value, weight in trainer.state.losses.values())
+    assert len(trainer.state.losses) == 7
+    assert trainer.state.output[0]["loss"] == pytest.approx(weighted)
+
+
+def test_outputs_come_from_whichever_group_computed_them_and_are_left_out_where_none_did():
+    networks = make_networks()
+    output = {"image": "warped_image", "pred": "sampled_pred", "label": "fixed_label"}
+    schedule = [["segmentation"], ["registration"]]
+    updates = make_updates(networks, ["segmentation", "registration"])
+    trainer = train(networks, updates, [make_pair(batch_size=2)], schedule, output=output)
+    assert len(trainer.state.output) == 2
+    item = trainer.state.output[0]
+    assert item.keys() == {"image", "pred", "loss"}
+    assert item["image"].shape == (1, 16, 16, 16) and item["pred"].shape == (NUM_CLASSES, 16, 16, 16)
+
+
+def linear_update(clip_norm=None, scheduler=None, lr=1.0):
+    network = nn.Linear(2, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr)
+    term = {"term": Term(lambda x: x, ["ddf"])}
+    return Update(network, optimizer, term, scheduler and scheduler(optimizer), clip_norm)
+
+
+@pytest.mark.parametrize(("clip_norm", "moved"), [(None, [-3.0, -4.0]), (10.0, [-3.0, -4.0]), (2.5, [-1.5, -2.0])])
+def test_a_step_is_no_longer_than_clip_norm_allows(clip_norm, moved):
+    update = linear_update(clip_norm)
+    update.network.weight.grad = torch.tensor([[3.0, 4.0]])
+    update.step()
+    torch.testing.assert_close(update.network.weight.detach(), torch.tensor([moved]))
+
+
+def test_the_scheduler_advances_with_each_step_of_its_optimiser():
+    networks = make_networks()
+    updates = make_updates(networks, ["segmentation"], partial(torch.optim.SGD, lr=1e-3))
+    update = updates["segmentation"]
+    update.scheduler = torch.optim.lr_scheduler.StepLR(update.optimizer, step_size=2, gamma=0.1)
+    trainer = make_trainer(networks, updates, [make_pair(), make_pair(labels=()), make_pair(), make_pair()])
+    rates = []
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda _: rates.append(update.optimizer.param_groups[0]["lr"])
+    )
+    trainer.run()
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])  # the second pair has no label, hence no step
+
+
+def test_only_the_parameters_that_the_optimiser_holds_are_touched():
+    networks = make_networks()
+    R = networks["registration"]
+    update = Update(R, torch.optim.SGD(R.flow.parameters(), lr=0.1), {"s": Term(Smoothness(), ["ddf"])})
+    train(networks, {"registration": update}, [make_pair()] * 2)
+    assert {name for name, grad in gradients(R).items() if grad is not None} == {"flow.weight", "flow.bias"}
+
+
+# ---- the pair before it is used
+
+
+def test_augmentation_moves_an_image_and_its_label_alike_and_follows_from_seed_and_epoch():
+    networks = make_networks()
+    keys = ("moving_image", "moving_label", "fixed_image", "fixed_label")
+    augmentation = RandAffined(keys, prob=1.0, rotate_range=0.5, translate_range=2, mode="nearest")
+    batch = make_pair(labels=("moving",), batch_size=2)
+    batch["moving_label"] = (batch["moving_image"] > 0.5).to(torch.uint8)
+    batch["fixed_image"] = batch["moving_image"].clone()
+    augmentation.allow_missing_keys = True
+    seen = []
+
+    def keep(loss, image, label, fixed):
+        seen.append((image, label, fixed))
+        return loss
+
+    term = Term(
+        lambda pred, *rest: keep(pred.mean(), *rest), ["fixed_pred", "moving_image", "moving_label", "fixed_image"]
+    )
+    S = networks["segmentation"]
+    updates = {"segmentation": Update(S, torch.optim.SGD(S.parameters(), lr=0.0), {"keep": term})}
+    for seed in (0, 0, 1):
+        train(networks, updates, [batch], max_epochs=2, augmentation=augmentation, seed=seed)
+    for image, label, fixed in seen:
+        assert torch.equal((image > 0.5).float(), label[:, 1:2])  # classes 0 and 1, one-hot
+        assert torch.equal(image, fixed)
+        assert type(image) is torch.Tensor
+    images = [image for image, _, _ in seen]
+    assert torch.equal(images[0], images[2]) and torch.equal(images[1], images[3])
+    assert not torch.equal(images[0], images[1]) and not torch.equal(images[0], images[4])
+    assert not torch.equal(images[0][0] - batch["moving_image"][0], images[0][1] - batch["moving_image"][1])
+
+
+class Numbers(torch.utils.data.Dataset):
+    """Four subjects, two of them labelled, that are nothing but their numbers in the corner of an image."""
+
+    labeled_indices, unlabeled_indices = (0, 1), (2, 3)
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, pair):
+        batch = {key: value[0] for key, value in make_pair().items()}
+        for role, number in zip(("moving", "fixed"), pair, strict=True):
+            batch[f"{role}_image"][0, 0, 0, 0] = number
+        return batch
+
+
+def test_the_pairs_of_an_epoch_follow_from_its_number():
+    sampler = PairSampler(Numbers(), length=4)
+    expected = {}
+    for epoch in (1, 2):
+        sampler.set_epoch(epoch)
+        expected[epoch] = [tuple(pair) for (pair,) in sampler]
+    assert expected[1] != expected[2]
+
+    networks, seen = make_networks(), {1: [], 2: []}
+    loader = torch.utils.data.DataLoader(Numbers(), batch_sampler=sampler)
+    trainer = make_trainer(networks, make_updates(networks, ["discriminator"]), loader, max_epochs=2)
+    networks["registration"].register_forward_pre_hook(
+        lambda _, images: seen[trainer.state.epoch].append(tuple(int(image[0, 0, 0, 0, 0]) for image in images))
+    )
+    trainer.run()
+    assert seen == expected
+
+
+def test_networks_are_in_training_mode_at_every_iteration_even_after_a_validation_between_two():
+    networks = make_networks()
+    modes = []
+    networks["segmentation"].register_forward_hook(lambda network, *_: modes.append(network.training))
+    trainer = make_trainer(networks, make_updates(networks, ["segmentation"]), [make_pair()] * 2)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda _: networks["segmentation"].eval())
+    trainer.run()
+    assert modes == [True, True]
+
+
+# ---- several processes
+
+
+def test_several_processes_step_by_their_mean_gradient(tmp_path):
+    torch.multiprocessing.spawn(_one_of_two_processes, (str(tmp_path / "rendezvous"),), nprocs=2)
+
+
+def _one_of_two_processes(rank: int, rendezvous: str) -> None:
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    distributed.init_process_group("gloo", init_method=f"file://{Path(rendezvous)}", rank=rank, world_size=2)
+
+    def stepped(gradient, taught):
+        update = linear_update(scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5))
+        update.network.weight.grad = None if gradient is None else torch.tensor([gradient])
+        update.step(taught)
+        return update.network.weight.tolist()[0], update.scheduler.last_epoch
+
+    assert stepped([[2.0, 4.0], [4.0, -4.0]][rank], True) == ([-3.0, 0.0], 1)
+    # an unlabelled pair in one process: its update takes part in the exchange, with nothing to add
+    assert stepped([[2.0, 4.0], None][rank], rank == 0) == ([-1.0, -2.0], 1)
+    assert stepped(None, False) == ([0.0, 0.0], 0)
+
+    networks = make_networks()
+    train(networks, make_updates(networks), [make_pair(("moving",) if rank else (), seed=rank)])
+    for network in networks.values():
+        for value in weights(network).values():
+            both = [torch.empty_like(value) for _ in range(2)]
+            distributed.all_gather(both, value)
+            assert torch.equal(*both)
+    distributed.destroy_process_group()

@@ -1,0 +1,218 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What is measured and written: analytic scores on cubes, the form of the files, which pairs are drawn."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from monai.bundle import ConfigParser
+from tiny_networks import CONFIGS
+
+SPACING = np.diag([2.0, 2.0, 2.0, 1.0])
+LABELS = {"10": "cube", "250": "slab"}
+MEASURES = {"dice", "hd95", "asd"}
+SHIFT = {"_target_": "tiny_networks.SameShift", "shift": [2.0, 0.0, 0.0]}
+STAY = {"_target_": "tiny_networks.SameShift"}
+READS_BRIGHTNESS = {"_target_": "tiny_networks.ByBrightness", "num_classes": 3}
+
+
+def classes(shift: int = 0, shape: tuple[int, int, int] = (20, 22, 18), slab: bool = True) -> np.ndarray:
+    """A cube of side 8 and, below it, a slab of 8 x 8 x 2; ``shift`` voxels along the first axis from the centre."""
+    label = np.zeros(shape, np.int16)
+    first, second, third = (size // 2 - 4 for size in shape)
+    label[first + shift : first + shift + 8, second : second + 8, third : third + 8] = 1
+    if slab:
+        label[first + shift : first + shift + 8, second : second + 8, third - 3 : third - 1] = 2
+    return label
+
+
+@pytest.fixture
+def dataset(write_volume, write_json, tmp_path):
+    """``dataset({name: array of classes})``: a folder whose datalist has nothing but a test list."""
+
+    def write(arrays: dict[str, np.ndarray]) -> Path:
+        cases = []
+        for name, array in arrays.items():
+            write_volume(tmp_path / "images" / f"{name}.nii.gz", (array * 50.0).astype(np.float32), SPACING)
+            ids = np.array([0, *map(int, LABELS)], np.int16)[array]
+            write_volume(tmp_path / "labels" / f"{name}.nii.gz", ids, SPACING)
+            cases.append({"image": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz"})
+        write_json(tmp_path / "datalist.json", {"labels": LABELS, "test": cases})
+        return tmp_path
+
+    return write
+
+
+def evaluate(folder: Path, networks: dict, **entries) -> tuple[dict, Path]:
+    """Evaluate by the shipped config with networks whose answers are known; what was returned, and the folder."""
+    out = Path(entries.pop("output_dir", folder / "out"))
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / "train.yaml"), str(CONFIGS / "evaluate.yaml")])
+    parser.update({"evaluation::networks": networks, "dataset_dir": str(folder), "output_dir": str(out)})
+    parser.update({"ckpt_dir": "none", "intensity": "window", "intensity_range": [0, 100]})
+    parser.update({"spatial_size": [24, 24, 24], "sampling": None} | entries)
+    return parser.get_parsed_content("evaluation").run(), out
+
+
+def rows_of(path: Path) -> list[dict]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_perfect_segmentation_scores_one_and_no_millimetre(dataset):
+    folder = dataset({"a": classes(), "b": classes(1, (23, 19, 20)), "c": classes(-2)})
+    metrics, out = evaluate(folder, {"segmentation": READS_BRIGHTNESS}, tasks=["segmentation"])
+    assert metrics["segmentation"]["n"] == 3
+    for measure, best in (("dice", 1.0), ("hd95", 0.0), ("asd", 0.0)):
+        summary = metrics["segmentation"][measure]
+        assert (summary["mean"], summary["std"]) == (best, 0.0)
+        assert summary["per_structure"] == {name: {"mean": best, "std": 0.0, "n": 3} for name in LABELS.values()}
+    assert not (out / "registration.csv").exists() and "registration" not in metrics
+
+
+def test_a_registration_that_undoes_a_shift_scores_one_and_identity_what_is_left_to_do(dataset):
+    # cubes of side 8, two voxels of 2 mm apart: 6 of 8 layers overlap, and a quarter of the surface is 4 mm away
+    folder = dataset({"moving": classes(2, (24, 22, 18)), "fixed": classes()})
+    metrics, _ = evaluate(folder, {"registration": SHIFT}, tasks=["registration"], max_pairs=1, seed=1)
+    pair = rows_of(folder / "out" / "registration.csv")[0]
+    assert (pair["moving"], pair["fixed"]) == ("moving", "fixed")
+    assert metrics["registration"]["dice"]["mean"] == 1.0 and metrics["registration"]["hd95"]["mean"] == 0.0
+    assert metrics["identity"]["dice"]["mean"] == pytest.approx(0.75)
+    assert metrics["identity"]["hd95"]["mean"] == pytest.approx(4.0)
+    assert 0 < metrics["identity"]["asd"]["mean"] < 2
+    assert metrics["registration"]["folding_percent"]["mean"] == metrics["registration"]["sdlogj"]["mean"] == 0
+
+
+def test_a_volume_on_itself_is_identical_without_registration(dataset, write_json):
+    folder = dataset({"a": classes(), "b": classes(1)})
+    case = {"image": "images/b.nii.gz", "label": "labels/b.nii.gz"}
+    pairs = write_json(folder / "pairs.json", {"pairs": [{"moving": case, "fixed": case}]})
+    metrics, out = evaluate(folder, {"registration": SHIFT}, tasks=["registration"], test_pairs=str(pairs))
+    assert [(row["moving"], row["fixed"]) for row in rows_of(out / "registration.csv")] == [("b", "b")] * 2
+    assert metrics["identity"]["dice"]["mean"] == 1.0 and metrics["identity"]["hd95"]["mean"] == 0.0
+    assert metrics["registration"]["dice"]["mean"] == pytest.approx(0.75)
+
+
+def test_the_files_have_the_form_that_is_documented(dataset):
+    folder = dataset({"a": classes(), "b": classes(1), "c": classes(3)})
+    returned, out = evaluate(folder, {"segmentation": READS_BRIGHTNESS, "registration": STAY})
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics == json.loads(json.dumps(returned))
+    assert set(metrics) == {"segmentation", "registration", "identity", "structures", "config"}
+    assert set(metrics["segmentation"]) == set(metrics["identity"]) == MEASURES | {"n"}
+    assert set(metrics["registration"]) == MEASURES | {"n", "folding_percent", "sdlogj", "seconds"}
+    for task in ("segmentation", "registration", "identity"):
+        for measure in MEASURES:
+            assert set(metrics[task][measure]) == {"mean", "std", "n", "per_structure"}
+            assert list(metrics[task][measure]["per_structure"]) == list(LABELS.values())
+    assert {key: set(metrics["registration"][key]) for key in ("folding_percent", "sdlogj", "seconds")} == {
+        key: {"mean", "std", "n"} for key in ("folding_percent", "sdlogj", "seconds")
+    }
+    assert (metrics["segmentation"]["n"], metrics["registration"]["n"], metrics["identity"]["n"]) == (3, 6, 6)
+    segmentation, registration = (rows_of(out / f"{task}.csv") for task in ("segmentation", "registration"))
+    assert [(row["case"], row["structure"]) for row in segmentation] == [(c, s) for c in "abc" for s in LABELS.values()]
+    assert len(registration) == 12 and list(registration[0]) == [
+        *("moving", "fixed", "structure", "dice", "hd95", "asd"),
+        *("identity_dice", "identity_hd95", "identity_asd", "folding_percent", "sdlogj", "seconds"),
+    ]
+    names = {f"{task}_{rank}.npz" for task in ("segmentation", "registration") for rank in ("worst", "median", "best")}
+    assert {path.name for path in (out / "examples").iterdir()} == names
+
+
+def test_means_are_over_cases_and_spread_is_between_them(dataset):
+    folder = dataset({"a": classes(), "b": classes(4)})
+    metrics, out = evaluate(folder, {"registration": STAY}, tasks=["registration"])
+    dice = [float(row["dice"]) for row in rows_of(out / "registration.csv")]
+    assert dice == [0.5] * 4
+    assert (metrics["registration"]["dice"]["mean"], metrics["registration"]["dice"]["std"]) == (0.5, 0.0)
+
+
+def test_a_structure_that_is_nowhere_has_no_score_and_the_rest_is_averaged_without_it(dataset):
+    folder = dataset({"a": classes(slab=False), "b": classes(), "c": classes(slab=False)})
+    metrics, out = evaluate(folder, {"segmentation": READS_BRIGHTNESS}, tasks=["segmentation"])
+    assert metrics["segmentation"]["dice"]["per_structure"]["slab"]["n"] == 1
+    assert metrics["segmentation"]["dice"]["mean"] == 1.0
+    empty = next(row for row in rows_of(out / "segmentation.csv") if (row["case"], row["structure"]) == ("a", "slab"))
+    assert (empty["dice"], empty["hd95"], empty["asd"]) == ("", "", "")
+
+
+def test_a_structure_that_no_case_has_is_null_in_the_file_and_does_not_spoil_the_report(dataset):
+    folder = dataset({"a": classes(slab=False), "b": classes(1, slab=False)})
+    _, out = evaluate(folder, {"segmentation": READS_BRIGHTNESS, "registration": STAY}, report=True)
+
+    def refuse(constant: str):
+        raise AssertionError(f"{constant} is not JSON")
+
+    metrics = json.loads((out / "metrics.json").read_text(), parse_constant=refuse)
+    for task in ("segmentation", "registration"):
+        assert metrics[task]["hd95"]["per_structure"]["slab"] == {"mean": None, "std": None, "n": 0}
+        assert math.isfinite(metrics[task]["hd95"]["mean"])
+    assert ">nan" not in (out / "report.html").read_text().lower()
+
+
+@pytest.mark.parametrize(("value", "made"), [(True, True), ("true", True), (False, False), ("false", False)])
+def test_a_report_is_made_on_request_as_the_command_line_spells_it(value, made, dataset):
+    folder = dataset({"a": classes(), "b": classes(1)})
+    _, out = evaluate(folder, {"segmentation": READS_BRIGHTNESS}, tasks=["segmentation"], report=value)
+    assert (out / "report.html").is_file() is made
+
+
+def test_the_pictured_cases_are_the_worst_the_median_and_the_best(dataset):
+    folder = dataset({"fixed": classes(), "near": classes(1), "far": classes(3), "farther": classes(5)})
+    _, out = evaluate(folder, {"registration": STAY}, tasks=["registration"])
+    dice = sorted(float(row["dice"]) for row in rows_of(out / "registration.csv"))[::2]
+    for rank, expected in (("worst", dice[0]), ("median", dice[len(dice) // 2]), ("best", dice[-1])):
+        with np.load(out / "examples" / f"registration_{rank}.npz") as example:
+            assert float(example["dice"]) == pytest.approx(expected, abs=1e-5)
+            overlap = (example["warped_label"] == 1) & (example["fixed_label"] == 1)
+            assert 2 * overlap.sum() / (2 * 8**3) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_test_list_that_is_empty_and_no_pairs_is_an_error_that_says_so(dataset, write_json):
+    folder = dataset({"a": classes()})
+    case = {"image": "images/a.nii.gz", "label": "labels/a.nii.gz"}
+    write_json(folder / "datalist.json", {"labels": LABELS, "labeled": [case]})
+    with pytest.raises(ValueError, match="no `test` cases and no --test_pairs"):
+        evaluate(folder, {"segmentation": READS_BRIGHTNESS, "registration": STAY}, num_labeled=1)
+
+
+def test_a_pair_without_labels_cannot_be_scored_and_is_named(dataset, write_json):
+    folder = dataset({"a": classes(), "b": classes(1)})
+    pairs = [{"moving": {"image": "images/a.nii.gz"}, "fixed": {"image": "images/b.nii.gz"}}]
+    path = write_json(folder / "pairs.json", {"pairs": pairs})
+    with pytest.raises(ValueError, match="case 'a': a test case needs a label"):
+        evaluate(folder, {"registration": STAY}, tasks=["registration"], test_pairs=str(path))
+
+
+def test_forty_pairs_of_seed_zero_are_the_published_ones_and_overlap_by_half(hippocampus, tmp_path):
+    # half of the structures' voxels overlap when nothing is done: 52 percent, known from other programs
+    metrics, out = evaluate(
+        hippocampus,
+        {},
+        tasks=["registration"],
+        max_pairs=40,
+        spatial_size=[40, 56, 40],
+        intensity="percentiles",
+        intensity_range=[1, 99],
+        output_dir=tmp_path / "out",
+    )
+    published = json.loads((hippocampus / "test_pairs.json").read_text())["pairs"]
+    names = [tuple(Path(pair[role]["image"]).name.split(".")[0] for role in ("moving", "fixed")) for pair in published]
+    assert [(row["moving"], row["fixed"]) for row in rows_of(out / "registration.csv")[::2]] == names
+    assert metrics["identity"]["n"] == 40
+    assert metrics["identity"]["dice"]["mean"] == pytest.approx(0.52, abs=0.01)
+    assert metrics["registration"]["dice"] == metrics["identity"]["dice"]

@@ -1,0 +1,453 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+from __future__ import annotations
+
+import csv
+import math
+import random
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser
+from monai.data import DataLoader, MetaTensor
+from monai.handlers import MeanDice, ValidationHandler, from_engine
+from monai.transforms import AsDiscreted, Compose, RandAffined, Transform
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tiny_joint import NUM_CLASSES, make_networks, make_pair, make_trainer, make_updates
+
+from scripts.handlers import History, PairPicture, RecordConfig, SaveWeights, TrainState
+from scripts.pairs import PairDataset, PairSampler, RingSampler
+from scripts.sampling import UniformScale
+from scripts.state import PairState
+from scripts.validation import JointEvaluator
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return [(int(row["epoch"]), row["name"], float(row["value"])) for row in csv.DictReader(file)]
+
+
+def same(first, second):
+    """Whether two nested states are equal to the bit."""
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(same, first, second))
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    return first == second
+
+
+# ---- a whole training, for resuming it
+
+
+class InMemory(Transform):
+    """Gives each path a volume of its own: two boxes whose places follow from the name."""
+
+    def __call__(self, case):
+        rng = np.random.default_rng(list(Path(case["image"]).name.encode()))
+        x, y, z = rng.integers(3, 7, 3)
+        label = torch.zeros(1, 16, 16, 16)
+        label[:, x : x + 6, y : y + 4, z : z + 4], label[:, x : x + 6, y : y + 4, z + 4 : z + 7] = 1, 2
+        image = 0.3 * label + 0.1 * torch.from_numpy(rng.random((1, 16, 16, 16), dtype=np.float32))
+        affine = torch.diag(torch.tensor([1.0, 1.0, 2.0, 1.0]))
+        volumes = {"image": MetaTensor(image, affine=affine), "label": MetaTensor(label.to(torch.uint8), affine=affine)}
+        return {"case": case["case"], **{key: volumes[key] for key in volumes if key in case}}
+
+
+def labelled(names):
+    return [{"image": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz"} for name in names]
+
+
+def augmentation():
+    keys = ["moving_image", "fixed_image", "moving_label"]
+    mode = ["bilinear", "bilinear", "nearest"]
+    return Compose(
+        [
+            RandAffined(
+                keys, prob=1.0, rotate_range=[0.2] * 3, translate_range=[2] * 3, mode=mode, allow_missing_keys=True
+            )
+        ]
+    )
+
+
+def make_validation(networks):
+    dataset = PairDataset(labelled("vw"), InMemory())
+    one_hot = Compose(
+        [
+            AsDiscreted(["pred", "warped_label"], argmax=True, to_onehot=NUM_CLASSES),
+            AsDiscreted(["label"], to_onehot=NUM_CLASSES),
+        ]
+    )
+    dice = partial(MeanDice, include_background=False)
+    return JointEvaluator(
+        torch.device("cpu"),
+        DataLoader(dataset, batch_sampler=RingSampler(dataset)),
+        networks,
+        partial(PairState, num_classes=NUM_CLASSES),
+        postprocessing=one_hot,
+        key_val_metric={
+            "segmentation_dice": dice(output_transform=from_engine(["pred", "label"])),
+            "registration_dice": dice(output_transform=from_engine(["warped_label", "label"])),
+        },
+    )
+
+
+def make_training(folder, max_epochs, resume=False, seed=0):
+    """DeepRS with all that is random: pairs, augmentation, dropout, the noise of D, and the sampling factor."""
+    networks = make_networks(seed, dropout=0.2, noise_std=0.1)
+    updates = make_updates(networks, optimizer=partial(torch.optim.Adam, lr=0.01), region={"start": 2, "ramp": 5})
+    for update in updates.values():
+        update.scheduler = torch.optim.lr_scheduler.StepLR(update.optimizer, step_size=4, gamma=0.7)
+    unlabeled = [{"image": f"images/{name}.nii.gz"} for name in "abc"]
+    dataset = PairDataset(labelled("mn"), InMemory(), unlabeled)
+    sampler = PairSampler(dataset, {"labeled_unlabeled": 2.0, "unlabeled_unlabeled": 1.0}, length=3, batch_size=2)
+    evaluator = make_validation(networks)
+    best = {"model.pt": ("segmentation", "segmentation_dice"), "model_registration.pt": ("registration", None)}
+    handlers = [
+        ValidationHandler(interval=1, validator=evaluator),
+        History(str(folder / "history.csv"), interval=2, evaluator=evaluator),
+        *(SaveWeights(str(folder), {file: networks[name]}, evaluator, key) for file, (name, key) in best.items()),
+        TrainState(str(folder / "train_state.pt"), networks, updates, resume),
+    ]
+    loader = DataLoader(dataset, batch_sampler=sampler)
+    options = {"max_epochs": max_epochs, "augmentation": augmentation(), "train_handlers": handlers}
+    return make_trainer(networks, updates, loader, state={"sampling": UniformScale()}, **options)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    torch.manual_seed(1)
+    trainer = make_training(folder, max_epochs=4)
+    torch.manual_seed(5)
+    trainer.run()
+    return folder
+
+
+def cut_the_power(engine):
+    if engine.state.iteration == 8:  # in the third epoch, of three iterations
+        raise RuntimeError("power cut")
+
+
+@pytest.mark.parametrize("where", ["between two epochs", "within an epoch"])
+def test_a_training_that_is_resumed_equals_one_that_was_not_interrupted_to_the_bit(uninterrupted, tmp_path, where):
+    within = where == "within an epoch"
+    first = make_training(tmp_path, max_epochs=4 if within else 2)
+    torch.manual_seed(5)
+    if within:
+        first.add_event_handler(Events.ITERATION_COMPLETED, cut_the_power)
+        with pytest.raises(RuntimeError, match="power cut"):
+            first.run()
+    else:
+        first.run()
+    assert not same(load(tmp_path / "train_state.pt"), load(uninterrupted / "train_state.pt"))
+
+    # another process: other weights, and random numbers that have gone elsewhere
+    second = make_training(tmp_path, max_epochs=4, resume=True, seed=99)
+    random.seed(9), np.random.seed(9), torch.manual_seed(9)
+    second.run()
+    found, expected = load(tmp_path / "train_state.pt"), load(uninterrupted / "train_state.pt")
+    assert (found["epoch"], found["iteration"]) == (4, 12)
+    for part in ("networks", "updates", "best", "random"):
+        assert same(found[part], expected[part]), part
+    assert (tmp_path / "history.csv").read_text() == (uninterrupted / "history.csv").read_text()
+    for name in ("model.pt", "model_registration.pt"):
+        assert same(load(tmp_path / name), load(uninterrupted / name)), name
+
+
+def load(path):
+    return torch.load(path, weights_only=True)
+
+
+def test_the_history_of_a_training_has_every_term_and_every_metric(uninterrupted):
+    names = {name for _, name, _ in rows(uninterrupted / "history.csv")}
+    assert {"registration/region", "registration/region (weighted)", "segmentation/weak"} <= names
+    assert {"validation/segmentation_dice", "validation/registration_dice"} <= names
+    assert {epoch for epoch, *_ in rows(uninterrupted / "history.csv")} == {1, 2, 3, 4}
+
+
+def test_an_existing_training_is_refused_without_resume_and_left_as_it_is(uninterrupted):
+    before = {path: path.read_bytes() for path in uninterrupted.iterdir()}
+    trainer = make_training(uninterrupted, max_epochs=4)
+    with pytest.raises(FileExistsError, match=r"train_state\.pt' is there.*--resume true.*--output_dir"):
+        trainer.run()
+    assert {path: path.read_bytes() for path in uninterrupted.iterdir()} == before
+    assert trainer.state.iteration == 0
+
+
+def test_resuming_where_there_is_nothing_starts_from_the_beginning(tmp_path):
+    trainer = make_training(tmp_path, max_epochs=1, resume=True)
+    trainer.run()
+    assert trainer.state.epoch == 1 and load(tmp_path / "train_state.pt")["epoch"] == 1
+
+
+def test_a_finished_training_resumed_does_nothing(uninterrupted):
+    before = {path: path.read_bytes() for path in uninterrupted.iterdir()}
+    trainer = make_training(uninterrupted, max_epochs=4, resume=True)
+    trainer.run()
+    assert {path: path.read_bytes() for path in uninterrupted.iterdir()} == before
+    assert trainer.state.epoch == 4
+
+
+# ---- history
+
+
+class Losses:
+    """An engine that puts out given values of terms, an epoch for each list."""
+
+    def __init__(self, epochs, weight=2.0):
+        self.epochs, self.weight = epochs, weight
+        self.engine = Engine(self.iterate)
+
+    def iterate(self, engine, index):
+        terms = self.epochs[engine.state.epoch - 1][index]
+        engine.state.losses = {name: (torch.tensor(value), self.weight) for name, value in terms.items()}
+
+    def run(self, *handlers):
+        for handler in handlers:
+            handler.attach(self.engine)
+        self.engine.run(range(len(self.epochs[0])), max_epochs=len(self.epochs))
+        return self.engine
+
+
+def test_history_is_the_mean_of_each_term_over_the_epoch_raw_and_weighted(tmp_path):
+    path = tmp_path / "folder" / "history.csv"
+    losses = Losses([[{"R/ncc": 1.0}, {"R/ncc": 3.0}], [{"R/ncc": 5.0}, {"R/ncc": 6.0}]])
+    engine = losses.run(History(str(path)))
+    expected = [(1, "R/ncc", 2.0), (1, "R/ncc (weighted)", 4.0), (2, "R/ncc", 5.5), (2, "R/ncc (weighted)", 11.0)]
+    assert rows(path) == expected
+    assert engine.state.metrics == {"R/ncc": 5.5, "R/ncc (weighted)": 11.0}
+    assert [file.name for file in path.parent.iterdir()] == ["history.csv"]
+
+
+def test_a_term_counts_only_the_pairs_and_the_epochs_in_which_it_was_live(tmp_path):
+    path = tmp_path / "history.csv"
+    epochs = [[{"R/ncc": 1.0}, {"R/ncc": 1.0, "S/ce": 8.0}], [{"R/ncc": 2.0}, {"R/ncc": 2.0}]]
+    Losses(epochs, weight=1.0).run(History(str(path)))
+    assert [row for row in rows(path) if "weighted" not in row[1]] == [(1, "R/ncc", 1), (1, "S/ce", 8), (2, "R/ncc", 2)]
+
+
+def test_rows_of_an_epoch_that_is_run_again_are_replaced(tmp_path):
+    path = tmp_path / "history.csv"
+    Losses([[{"R/ncc": 1.0}], [{"R/ncc": 2.0}], [{"R/ncc": 3.0}]]).run(History(str(path)))
+    again = Losses([[{"R/ncc": 0.0}], [{"R/ncc": 7.0}]])
+    again.engine.add_event_handler(Events.STARTED, lambda engine: setattr(engine.state, "epoch", 1))
+    again.run(History(str(path)))
+    assert [row for row in rows(path) if "weighted" not in row[1]] == [(1, "R/ncc", 1), (2, "R/ncc", 7)]
+
+
+def test_metrics_of_a_validation_are_written_for_the_epoch_of_that_validation_alone(tmp_path):
+    evaluator = Engine(lambda engine, _: None)
+    evaluator.state.metrics, evaluator.state.epoch = {"dice": torch.tensor(0.75)}, 2
+    path = tmp_path / "history.csv"
+    Losses([[{}], [{}], [{}]]).run(History(str(path), evaluator=evaluator))
+    assert rows(path) == [(2, "validation/dice", 0.75)]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(("interval", "iteration"), [(1, 5), (2, 6), (100, 8)])
+def test_a_loss_that_is_not_finite_stops_training_at_the_next_reading_by_the_name_of_its_term(
+    tmp_path, value, interval, iteration
+):
+    sound = [{"R/ncc": 1.0, "R/smooth": 1.0}] * 4
+    losses = Losses([sound, [{"R/ncc": 1.0, "R/smooth": value}, *sound[1:]]])
+    with pytest.raises(ValueError, match=f"R/smooth became {value} in epoch 2, by iteration {iteration}.*clip_norm"):
+        losses.run(History(str(tmp_path / "history.csv"), interval=interval))
+    assert {epoch for epoch, *_ in rows(tmp_path / "history.csv")} == {1}
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        (Events.EPOCH_STARTED, "registration/smoothness became nan in epoch 3"),
+        (Events.ITERATION_COMPLETED, "weights of 'registration' are no longer finite after epoch 3"),
+    ],
+    ids=["seen in a loss", "by the last step of an epoch, unseen"],
+)
+def test_a_training_that_diverges_stops_with_its_last_checkpoint_intact(tmp_path, when, message):
+    networks = make_networks()
+    updates = make_updates(networks, ["registration"])
+    registration = {"registration": networks["registration"]}
+    handlers = [
+        History(str(tmp_path / "history.csv"), interval=100),
+        SaveWeights(str(tmp_path), registration),
+        TrainState(str(tmp_path / "train_state.pt"), registration, updates),
+    ]
+    trainer = make_trainer(networks, updates, [make_pair()], max_epochs=5, train_handlers=handlers)
+
+    def diverge(engine):
+        if engine.state.epoch == 3:
+            with torch.no_grad():
+                networks["registration"].flow.weight.fill_(math.nan)
+
+    trainer.add_event_handler(when, diverge)
+    with pytest.raises(ValueError, match=message):
+        trainer.run()
+    state = load(tmp_path / "train_state.pt")
+    assert state["epoch"] == 2
+    assert all(value.isfinite().all() for value in state["networks"]["registration"].values())
+    assert same(state["networks"]["registration"], load(tmp_path / "registration"))
+
+
+# ---- weights
+
+
+def test_the_best_weights_by_the_metric_are_kept_as_a_bare_state_dict(tmp_path):
+    values = {1: 0.5, 2: 0.7, 3: 0.6, 4: 0.7, 5: math.nan}  # an equal value is no better
+    network = torch.nn.Linear(1, 1)
+    evaluator, trainer = Engine(lambda engine, _: None), Engine(lambda engine, _: None)
+    trainer.state.best = {}
+
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def validate(engine):
+        evaluator.state.epoch, evaluator.state.metrics = engine.state.epoch, {"dice": values[engine.state.epoch]}
+        torch.nn.init.constant_(network.weight, engine.state.epoch)
+
+    SaveWeights(str(tmp_path / "new"), {"model.pt": network}, evaluator, "dice").attach(trainer)
+    trainer.run([0], max_epochs=5)
+    saved = load(tmp_path / "new" / "model.pt")
+    assert saved.keys() == {"weight", "bias"} and saved["weight"].item() == 2
+    assert trainer.state.best == {"dice": 0.7}
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["model.pt"]
+
+
+def test_an_epoch_without_validation_saves_nothing_and_without_a_metric_each_one_does(tmp_path):
+    network, evaluator, trainer = torch.nn.Linear(1, 1), Engine(lambda engine, _: None), Engine(lambda engine, _: None)
+    trainer.state.best = {}
+    evaluator.state.epoch, evaluator.state.metrics = 1, {"dice": 0.5}
+    trainer.add_event_handler(
+        Events.EPOCH_STARTED, lambda engine: torch.nn.init.constant_(network.weight, engine.state.epoch)
+    )
+    SaveWeights(str(tmp_path), {"best.pt": network}, evaluator, "dice").attach(trainer)
+    SaveWeights(str(tmp_path), {"latest.pt": network}).attach(trainer)
+    trainer.run([0], max_epochs=3)
+    assert load(tmp_path / "best.pt")["weight"].item() == 1
+    assert load(tmp_path / "latest.pt")["weight"].item() == 3
+
+
+def test_after_resuming_the_best_weights_are_still_those_of_before(tmp_path):
+    values = {1: 0.9, 2: 0.5, 3: 0.7}
+    for last, resume in ((1, False), (3, True)):
+        network = torch.nn.Linear(1, 1)
+        evaluator, trainer = Engine(lambda engine, _: None), Engine(lambda engine, _: None)
+        trainer.state.best = {}
+
+        @trainer.on(Events.EPOCH_COMPLETED)
+        def validate(engine, network=network, evaluator=evaluator):
+            torch.nn.init.constant_(network.weight, engine.state.epoch)
+            evaluator.state.epoch, evaluator.state.metrics = engine.state.epoch, {"dice": values[engine.state.epoch]}
+
+        SaveWeights(str(tmp_path), {"model.pt": network}, evaluator, "dice").attach(trainer)
+        TrainState(str(tmp_path / "train_state.pt"), {"segmentation": network}, {}, resume).attach(trainer)
+        trainer.run([0], max_epochs=last)
+    assert load(tmp_path / "model.pt")["weight"].item() == 1
+    assert load(tmp_path / "train_state.pt")["networks"]["segmentation"]["weight"].item() == 3
+
+
+# ---- pictures
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_validation_leaves_a_picture_and_the_two_curves_of_the_field(tmp_path, complete):
+    networks = make_networks()
+    if not complete:
+        networks = {"registration": networks["registration"]}
+    dataset = PairDataset(labelled("vw"), InMemory())
+    evaluator = JointEvaluator(
+        torch.device("cpu"),
+        DataLoader(dataset, batch_sampler=RingSampler(dataset)),
+        networks,
+        partial(PairState, num_classes=NUM_CLASSES),
+        tasks=["segmentation", "registration"] if complete else ["registration"],
+        val_handlers=[PairPicture(str(tmp_path), with_segmentation=complete, with_confidence=complete)],
+    )
+    evaluator.run(global_epoch=3)
+    events = EventAccumulator(str(tmp_path)).Reload()
+    (picture,) = events.Images("validation/pair")
+    assert picture.step == 3 and picture.width > 300 and picture.height > 300
+    (length,) = events.Scalars("validation/field_length_voxels")
+    expected = evaluator.state.pair.ddf.square().sum(1).sqrt().mean().item()
+    assert (length.step, length.value) == (3, pytest.approx(expected))
+    assert 0 <= events.Scalars("validation/folding_percent")[0].value <= 100
+
+
+# ---- the record of a run
+
+
+def record(folder, **entries):
+    """Build the handler as a bundle does, and let a training begin."""
+    config = {
+        "spatial_size": [16, 16, 16],
+        "doubled": "$2 * @spatial_size[0]",
+        "network_def": {"_target_": "UNet", "out_channels": "@num_classes", "strides": [2]},
+        "num_classes": "$1 + 2",
+        "copied_text": "%spatial_size",
+        "handlers": [
+            {
+                "_target_": "scripts.handlers.RecordConfig",
+                "folder": str(folder),
+                "model": {"num_classes": "@num_classes", "labels": {"1": "a"}},
+                "copied": ["spatial_size", "network_def", "doubled", "pixdim"],
+            }
+        ],
+        **entries,
+    }
+    parser = ConfigParser({**config, "pixdim": None})
+    (handler,) = parser.get_parsed_content("handlers")
+    engine = Engine(lambda *_: None)
+    handler.attach(engine)
+    assert not folder.exists()  # a training that is refused before it starts leaves what is there
+    engine.run([0])
+    return config, *(yaml.safe_load((folder / name).read_text()) for name in ("config.yaml", "model.yaml"))
+
+
+def test_the_merged_config_is_written_as_text_beside_the_weights(tmp_path):
+    config, merged, _ = record(tmp_path / "out")
+    assert merged == {**config, "copied_text": [16, 16, 16], "pixdim": None}  # macros are text, and are filled in
+    assert list(merged)[:3] == ["spatial_size", "doubled", "network_def"]
+    again = ConfigParser(merged)
+    assert again.get_parsed_content("doubled") == 32
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.yaml", "model.yaml"]
+
+
+def test_model_yaml_has_values_as_found_and_entries_as_they_stand(tmp_path):
+    folder = tmp_path / "out"
+    config, _, model = record(folder)
+    assert model == {
+        "num_classes": 3,
+        "labels": {"1": "a"},
+        "spatial_size": [16, 16, 16],
+        "network_def": config["network_def"],
+        "doubled": "$2 * @spatial_size[0]",
+        "pixdim": None,
+        "ckpt_dir": str(folder.resolve()),
+    }
+
+
+def test_objects_that_a_program_put_into_the_config_are_written_as_their_text(tmp_path):
+    _, merged, _ = record(tmp_path / "out", dataset_dir=Path("/data/hearts"), device=torch.device("cpu"))
+    assert (merged["dataset_dir"], merged["device"]) == ("/data/hearts", "cpu")
+
+
+def test_outside_a_config_there_is_a_model_yaml_alone(tmp_path):
+    handler = RecordConfig(str(tmp_path), {"num_classes": 3}, copied=["spatial_size"])
+    engine = Engine(lambda *_: None)
+    handler.attach(engine)
+    engine.run([0])
+    assert [path.name for path in tmp_path.iterdir()] == ["model.yaml"]
+    assert yaml.safe_load((tmp_path / "model.yaml").read_text()) == {"num_classes": 3, "ckpt_dir": str(tmp_path)}
