@@ -32,7 +32,9 @@ from typing import Any
 import fire
 import numpy as np
 
-from scripts.registration import write_json
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
+
+from scripts.registration import write_json  # noqa: E402
 
 logger = logging.getLogger("compare")
 

@@ -24,6 +24,7 @@ import logging
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,8 +34,10 @@ import torch
 from monai.losses import LocalNormalizedCrossCorrelationLoss
 from monai.networks.blocks import Warp
 
-from scripts.losses import LocalNCC
-from scripts.warping import warp_together
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
+
+from scripts.losses import LocalNCC  # noqa: E402
+from scripts.warping import warp_together  # noqa: E402
 
 logger = logging.getLogger("speed")
 

@@ -279,15 +279,16 @@ def test_a_loss_that_is_not_finite_stops_training_at_the_next_reading_by_the_nam
     ],
     ids=["seen in a loss", "by the last step of an epoch, unseen"],
 )
-def test_a_training_that_diverges_stops_with_its_last_checkpoint_intact(tmp_path, when, message):
+@pytest.mark.parametrize("saver", ["weights", "train_state"])
+def test_a_training_that_diverges_stops_with_its_last_checkpoint_intact(tmp_path, when, message, saver):
     networks = make_networks()
     updates = make_updates(networks, ["registration"])
     registration = {"registration": networks["registration"]}
-    handlers = [
-        History(str(tmp_path / "history.csv"), interval=100),
-        SaveWeights(str(tmp_path), registration),
-        TrainState(str(tmp_path / "train_state.pt"), registration, updates),
-    ]
+    savers = {
+        "weights": SaveWeights(str(tmp_path), registration),
+        "train_state": TrainState(str(tmp_path / "train_state.pt"), registration, updates),
+    }
+    handlers = [History(str(tmp_path / "history.csv"), interval=100), savers[saver]]
     trainer = make_trainer(networks, updates, [make_pair()], max_epochs=5, train_handlers=handlers)
 
     def diverge(engine):
@@ -298,10 +299,11 @@ def test_a_training_that_diverges_stops_with_its_last_checkpoint_intact(tmp_path
     trainer.add_event_handler(when, diverge)
     with pytest.raises(ValueError, match=message):
         trainer.run()
-    state = load(tmp_path / "train_state.pt")
-    assert state["epoch"] == 2
-    assert all(value.isfinite().all() for value in state["networks"]["registration"].values())
-    assert same(state["networks"]["registration"], load(tmp_path / "registration"))
+    if saver == "weights":
+        kept = load(tmp_path / "registration")
+    else:
+        kept = load(tmp_path / "train_state.pt")["networks"]["registration"]
+    assert all(value.isfinite().all() for value in kept.values())
 
 
 # ---- weights

@@ -142,13 +142,13 @@ def test_a_second_training_into_a_folder_is_refused_and_damages_nothing(trained)
         seed=1,
     )
     assert done.returncode != 0
-    assert "holds a training already. Add `--resume true`" in done.stdout
+    assert "this folder holds a training already" in done.stdout
     after = digest(trained.folder)
     assert {name: after.get(name) for name in before} == before
 
 
 def test_weights_of_another_network_are_refused_with_what_to_do(trained, tmp_path):
-    options = {"dataset_dir": trained.data, "output_dir": tmp_path, "ckpt_dir": trained.folder}
+    options = {"dataset_dir": trained.data, "output_dir": tmp_path, "ckpt_dir": trained.folder, "num_labeled": 2}
     done = run_bundle("evaluating", ["configs/train.yaml", "configs/evaluate.yaml"], trained.place, **options)
     assert done.returncode != 0
     assert "Add the `model.yaml` that training wrote beside them" in done.stdout

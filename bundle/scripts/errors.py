@@ -1,0 +1,39 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The last line of a failed run is what went wrong, not where in the config parser it was noticed."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The error that an exception was raised from, at the very end of the chain."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def show_cause_last() -> None:
+    """Make the interpreter end a traceback with the error that began it.
+
+    MONAI evaluates a config inside several layers, each of which wraps what the one below raised. The message for the
+    user is that of the innermost error; without this it stands far up, in the middle of the parser's frames.
+    """
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        sys.__excepthook__(kind, error, traceback)
+        cause = root_cause(error)
+        if cause is not error:
+            sys.stderr.write(f"\n{type(cause).__name__}: {cause}\n")
+
+    sys.excepthook = hook
