@@ -241,6 +241,29 @@ def test_carrying_the_field_into_registration_is_an_error_that_says_so(schedule)
         trainer.run()
 
 
+def test_wiring_is_checked_when_the_trainer_is_built():
+    networks = make_networks()
+    updates = make_updates(networks, ["registration"])
+    with pytest.raises(ValueError, match="Did you mean 'warped_image'"):
+        make_trainer(networks, updates, [], output={"image": "warpd_image"})
+    with pytest.raises(ValueError, match="Did you mean 'ddf'"):
+        make_trainer(networks, updates, [], carry=["dff"])
+    with pytest.raises(ValueError, match="never scheduled"):
+        make_trainer(networks, make_updates(networks), [], schedule=[["registration"]])
+
+
+@pytest.mark.parametrize(("amp", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_amp_runs_the_networks_in_bfloat16_and_gradients_stay_float32(amp, dtype):
+    networks, seen = make_networks(), set()
+    for network in networks.values():
+        network.register_forward_hook(lambda _, __, output: seen.add(output.dtype))
+    trainer = train(networks, make_updates(networks), [make_pair()], FUSED, amp=amp)
+    assert seen == {dtype}
+    for network in networks.values():
+        assert all(grad.dtype == torch.float32 and grad.isfinite().all() for grad in gradients(network).values())
+    assert all(value.dtype == torch.float32 for value, _ in trainer.state.losses.values())
+
+
 # ---- weights, schedules, steps
 
 
