@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from ignite.engine import Events
 from monai.engines import Trainer
@@ -68,7 +69,8 @@ class Update:
         network: the network that is taught.
         optimizer: over the parameters of that network, or over those of them that are to move.
         terms: name -> :class:`Term`.
-        scheduler: learning-rate schedule, stepped once per step of the optimiser; none in the paper.
+        scheduler: learning-rate schedule, stepped once per iteration, whether or not the pair taught this network; none
+            in the paper.
         clip_norm: largest Euclidean norm of the gradient; none in the paper.
     """
 
@@ -93,11 +95,10 @@ class Update:
         """
         if distributed.is_available() and distributed.is_initialized():
             taught = self._average_gradients(taught)
-        if not taught:
-            return
-        if self.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
-        self.optimizer.step()
+        if taught:
+            if self.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+            self.optimizer.step()
         if self.scheduler is not None:
             self.scheduler.step()
 
@@ -196,7 +197,9 @@ class JointTrainer(Trainer):
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(self.state.epoch)
         if hasattr(self.augmentation, "set_random_state"):
-            self.augmentation.set_random_state(seed=self.seed + self.state.epoch)
+            # not seed + epoch: neighbouring seeds would share all but one epoch
+            drawn = np.random.default_rng([self.seed, self.state.epoch]).integers(2**32)
+            self.augmentation.set_random_state(seed=int(drawn))
 
     def _iteration(self, engine: Any, batchdata: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         for network in self.networks.values():  # a validation may have come between two iterations
@@ -212,7 +215,8 @@ class JointTrainer(Trainer):
             carried.update({q: v.detach() for q in self.carry if (v := state.computed(q)) is not None})
             output.update({key: v.detach() for key, q in self.outputs.items() if (v := state.computed(q)) is not None})
         self.state.losses = losses
-        self.state.output = {**output, "loss": total}
+        size = len(batch["fixed_image"])  # one entry a pair: MONAI would fetch a scalar from the device to repeat it
+        self.state.output = {**output, "loss": total.expand(size)}
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return self.state.output
 

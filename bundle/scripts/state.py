@@ -261,8 +261,8 @@ class PairState:
         return output if self.amp_dtype is None else output.float()
 
     def _segment(self, name: str) -> torch.Tensor:
-        read = {q for q in _SEGMENTED if {q, q.replace("_pred", "_prob")} & set(self.wanted)}
-        names = [q for q in _SEGMENTED if q == name or (q in read and q not in self.__dict__)]
+        wanted = {"moving_pred" if q == "warped_moving_prob" else q.replace("_prob", "_pred") for q in self.wanted}
+        names = [q for q in _SEGMENTED if q == name or (q in wanted and q not in self.__dict__)]
         images = [getattr(self, _SEGMENTED[q]) for q in names]
         predictions = self._forward("segmentation", torch.cat(images)).chunk(len(names))
         self.__dict__.update(zip(names, predictions, strict=True))
