@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -100,7 +101,9 @@ class Update:
                 torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
             self.optimizer.step()
         if self.scheduler is not None:
-            self.scheduler.step()
+            with warnings.catch_warnings():  # when the very first pair teaches nothing, the schedule goes first
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+                self.scheduler.step()
 
     def _average_gradients(self, taught: bool) -> bool:
         anywhere = torch.tensor(int(taught), device=self.parameters[0].device)
