@@ -29,8 +29,9 @@ from monai.transforms import AsDiscreted, Compose, RandAffined, Transform
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_joint import NUM_CLASSES, make_networks, make_pair, make_trainer, make_updates
 
-from scripts.handlers import History, PairPicture, RecordConfig, SaveWeights, TrainState
+from scripts.handlers import History, PairPicture, SaveWeights, TrainState
 from scripts.pairs import PairDataset, PairSampler, RingSampler
+from scripts.record import RecordConfig
 from scripts.sampling import UniformScale
 from scripts.state import PairState
 from scripts.validation import JointEvaluator
@@ -401,7 +402,7 @@ def record(folder, **entries):
         "copied_text": "%spatial_size",
         "handlers": [
             {
-                "_target_": "scripts.handlers.RecordConfig",
+                "_target_": "scripts.record.RecordConfig",
                 "folder": str(folder),
                 "model": {"num_classes": "@num_classes", "labels": {"1": "a"}},
                 "copied": ["spatial_size", "network_def", "doubled", "pixdim"],

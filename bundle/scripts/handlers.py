@@ -8,26 +8,23 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What happens around the training loop: curves, pictures, the best weights, resuming, and a record of the config."""
+"""What happens around the training loop: curves, pictures, the best weights, and resuming."""
 
 from __future__ import annotations
 
 import csv
-import inspect
 import logging
 import math
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
-from monai.bundle import ConfigParser
 from torch.utils.tensorboard import SummaryWriter
 
 from scripts.engine import Update
@@ -280,56 +277,3 @@ class PairPicture:
             writer.add_image("validation/pair", figure_to_array(figure), epoch, dataformats="HWC")
             writer.add_scalar("validation/field_length_voxels", float(pair.ddf.norm(dim=1).mean()), epoch)
             writer.add_scalar("validation/folding_percent", float(folding_percent(pair.ddf).mean()), epoch)
-
-
-class _ConfigDumper(yaml.SafeDumper):
-    """Writes what a program has put into a config, such as a path or a device, as its text."""
-
-
-_ConfigDumper.add_multi_representer(object, lambda dumper, value: dumper.represent_str(str(value)))
-
-
-class RecordConfig:
-    """Writes the merged config of the run, ``config.yaml``, and what using the weights takes, ``model.yaml``.
-
-    ``model.yaml`` goes last in the list of config files of `evaluating`, `inferring` and `registering`, and makes them
-    read these weights, with the networks, sizes and labels they were trained with.
-
-    Args:
-        folder: where the weights go.
-        model: entries of ``model.yaml`` by value, such as the labels that were found in the data.
-        copied: ids of the config that are copied into ``model.yaml`` as they stand, unresolved.
-    """
-
-    def __init__(self, folder: str, model: Mapping[str, Any], copied: Sequence[str]) -> None:
-        self.folder = Path(folder)
-        parser = _config_parser()
-        self.merged = parser.get() if parser is not None else None
-        self.model = {**model, **({key: parser.get(key) for key in copied} if parser is not None else {})}
-
-    def attach(self, engine: Engine) -> None:
-        """Listen to the trainer."""
-        engine.add_event_handler(Events.STARTED, self._write)
-
-    def _write(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        model = {**self.model, "ckpt_dir": str(self.folder.resolve())}
-        for name, content in (("config.yaml", self.merged), ("model.yaml", model)):
-            if content is not None:
-                temporary = self.folder / f".{name}.{os.getpid()}"
-                temporary.write_text(yaml.dump(content, Dumper=_ConfigDumper, sort_keys=False, width=120))
-                os.replace(temporary, self.folder / name)
-
-
-def _config_parser() -> ConfigParser | None:
-    """The parser that is building the caller, or None outside a config.
-
-    A config cannot refer to itself as text: ``%`` copies would be evaluated like everything else. The parser is however
-    always on the call stack while it instantiates a component.
-    """
-    frame = inspect.currentframe()
-    while frame is not None:
-        if isinstance(parser := frame.f_locals.get("self"), ConfigParser):
-            return parser
-        frame = frame.f_back
-    return None
