@@ -12,10 +12,8 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,13 +28,12 @@ from scripts.metrics import dice_per_structure, folding_percent, sdlogj, surface
 from scripts.pairs import ordered_pairs, read_pairs
 from scripts.registration import Subject, load_subject, points_on_fixed_file, register_pair, write_json
 from scripts.report import Report
+from scripts.scores import OVERLAPS, format_table, mean, mean_std, summarise, write_csv, write_examples
 from scripts.spatial import sample_label_at, spacing_of, voxel_points
 from scripts.state import PairState
 from scripts.warping import warp_label
 
 logger = logging.getLogger(__name__)
-
-OVERLAPS = ("dice", "hd95", "asd")
 
 
 class Evaluation:
@@ -104,16 +101,16 @@ class Evaluation:
         if "segmentation" in self.tasks and self.cases.test:
             rows = self._segment_all()
             write_csv(self.output_dir / "segmentation.csv", rows)
-            metrics["segmentation"] = self._summary(rows, ("case",))
+            metrics["segmentation"] = summarise(rows, ("case",), self.cases.structures)
         if pairs:
             rows = self._register_all(pairs)
             write_csv(self.output_dir / "registration.csv", rows)
-            metrics["registration"] = self._summary(rows, ("moving", "fixed"))
+            metrics["registration"] = summarise(rows, ("moving", "fixed"), self.cases.structures)
             metrics["registration"] |= {
-                key: _mean_std([row[key] for row in rows[:: len(self.cases.structures)]])
+                key: mean_std([row[key] for row in rows[:: len(self.cases.structures)]])
                 for key in ("folding_percent", "sdlogj", "seconds")
             }
-            metrics["identity"] = self._summary(rows, ("moving", "fixed"), prefix="identity_")
+            metrics["identity"] = summarise(rows, ("moving", "fixed"), self.cases.structures, "identity_")
         write_json(self.output_dir / "metrics.json", metrics)
         logger.info("\n%s", format_table(metrics))
         logger.info("written to %s", self.output_dir.resolve())
@@ -140,7 +137,7 @@ class Evaluation:
             subject = self._load(case)
             scores = self._score(self._segment(subject), subject.label.as_tensor(), subject.spacing)
             rows += [{"case": subject.case, **row} for row in scores]
-            ranking.append((_mean([row["dice"] for row in scores]), case))
+            ranking.append((mean([row["dice"] for row in scores]), case))
         chosen = _worst_median_best(ranking)
         write_examples(self.output_dir, "segmentation", [self._segmentation_example(*entry) for entry in chosen])
         return rows
@@ -190,7 +187,7 @@ class Evaluation:
             for row, nothing in zip(scores, before, strict=True):
                 identity = {f"identity_{key}": nothing[key] for key in OVERLAPS}
                 rows.append({"moving": moving.case, "fixed": fixed.case, **row, **identity, **extra})
-            dice, identity = (_mean([row["dice"] for row in table]) for table in (scores, before))
+            dice, identity = (mean([row["dice"] for row in table]) for table in (scores, before))
             ranking.append((dice, identity, moving, fixed))
         chosen = _worst_median_best(ranking)
         write_examples(self.output_dir, "registration", [self._pair_example(*entry) for entry in chosen])
@@ -244,95 +241,11 @@ class Evaluation:
             {"structure": n, "dice": d, "hd95": h, "asd": a} for n, d, h, a in zip(names, dice, hd95, asd, strict=True)
         ]
 
-    def _summary(self, rows: Sequence[Mapping[str, Any]], case: Sequence[str], prefix: str = "") -> dict[str, Any]:
-        """Mean and SD over cases of the mean over structures, and the same for each structure."""
-        groups: dict[tuple, list] = {}
-        for row in rows:
-            groups.setdefault(tuple(row[key] for key in case), []).append(row)
-        summary: dict[str, Any] = {"n": len(groups)}
-        for measure in OVERLAPS:
-            key = prefix + measure
-            summary[measure] = {
-                **_mean_std([_mean([row[key] for row in group]) for group in groups.values()]),
-                "per_structure": {
-                    name: _mean_std([row[key] for row in rows if row["structure"] == name])
-                    for name in self.cases.structures
-                },
-            }
-        return summary
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of one form under a temporary name and rename it; a value that does not exist is an empty field."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
-    os.replace(temporary, path)
-
-
-def write_examples(folder: Path, task: str, chosen: Sequence[Mapping[str, Any]]) -> None:
-    """Write the worst, the median and the best case of a task as ``examples/<task>_<rank>.npz``."""
-    (folder / "examples").mkdir(parents=True, exist_ok=True)
-    for rank, example in zip(("worst", "median", "best"), chosen, strict=False):
-        path = folder / "examples" / f"{task}_{rank}.npz"
-        temporary = path.with_name(f".{os.getpid()}_{path.name}")
-        np.savez_compressed(temporary, **example)
-        os.replace(temporary, path)
-
 
 def _worst_median_best(ranking: Sequence[tuple]) -> list[tuple]:
     """Three entries of a list of (Dice, ...), which may be the same when there are fewer."""
     ranked = sorted((entry for entry in ranking if math.isfinite(entry[0])), key=lambda entry: entry[0])
     return [ranked[i] for i in (0, len(ranked) // 2, -1)] if ranked else []
-
-
-def format_table(metrics: Mapping[str, Any]) -> str:
-    """The figures as a table for the terminal: a row for each task and structure."""
-    titles = {"segmentation": "segmentation", "registration": "registration", "identity": "no registration"}
-    width = max(len(name) for name in (*titles.values(), *metrics["structures"])) + 2
-    lines = [" " * width + "".join(f"{title:>20s}" for title in ("Dice", "HD95 mm", "ASD mm")) + f"{'n':>6s}"]
-    for key, title in titles.items():
-        if key not in metrics:
-            continue
-        table = metrics[key]
-        lines.append(_line(title.ljust(width), [table[measure] for measure in OVERLAPS], table["n"]))
-        for name in metrics["structures"]:
-            values = [table[measure]["per_structure"][name] for measure in OVERLAPS]
-            lines.append(_line(f"  {name}".ljust(width), values, values[0]["n"]))
-        if "folding_percent" in table:
-            lines.append(
-                f"  folding {table['folding_percent']['mean']:.4f} %, SD log J {table['sdlogj']['mean']:.3f}, "
-                f"{table['seconds']['mean']:.2f} s a pair"
-            )
-    return "\n".join(lines)
-
-
-def _line(title: str, values: Sequence[Mapping[str, Any]], n: int) -> str:
-    cells = [f"{v['mean']:.3f} +- {v['std']:.3f}" if v["n"] else "-" for v in values]
-    return title + "".join(f"{cell:>20s}" for cell in cells) + f"{n:>6d}"
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Mean of the values that exist, NaN when none does."""
-    existing = [v for v in values if math.isfinite(v)]
-    return sum(existing) / len(existing) if existing else math.nan
-
-
-def _mean_std(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and population SD over the values that exist, and how many those are; None where there is none."""
-    existing = np.array([v for v in values if math.isfinite(v)])
-    if not existing.size:
-        return {"mean": None, "std": None, "n": 0}
-    return {"mean": float(existing.mean()), "std": float(existing.std()), "n": int(existing.size)}
-
-
-def _cell(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    return f"{value:.6g}" if math.isfinite(value) else ""
 
 
 def _unit_range(image: torch.Tensor) -> np.ndarray:

@@ -1,0 +1,120 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""From rows of scores to means, tables and files."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+OVERLAPS = ("dice", "hd95", "asd")
+
+
+def summarise(
+    rows: Sequence[Mapping[str, Any]], case: Sequence[str], structures: Sequence[str], prefix: str = ""
+) -> dict[str, Any]:
+    """Mean and SD over cases of the mean over structures, and the same for each structure.
+
+    Args:
+        rows: a row for each case and structure.
+        case: the columns that name a case.
+        structures: names, in the order they are to have.
+        prefix: of the columns that are summarised.
+
+    Returns:
+        ``n`` and, for each measure, ``mean``, ``std``, ``n`` and ``per_structure``.
+    """
+    groups: dict[tuple, list] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in case), []).append(row)
+    summary: dict[str, Any] = {"n": len(groups)}
+    for measure in OVERLAPS:
+        key = prefix + measure
+        summary[measure] = {
+            **mean_std([mean([row[key] for row in group]) for group in groups.values()]),
+            "per_structure": {
+                name: mean_std([row[key] for row in rows if row["structure"] == name]) for name in structures
+            },
+        }
+    return summary
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of one form under a temporary name and rename it; a value that does not exist is an empty field."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    os.replace(temporary, path)
+
+
+def write_examples(folder: Path, task: str, chosen: Sequence[Mapping[str, Any]]) -> None:
+    """Write the worst, the median and the best case of a task as ``examples/<task>_<rank>.npz``."""
+    (folder / "examples").mkdir(parents=True, exist_ok=True)
+    for rank, example in zip(("worst", "median", "best"), chosen, strict=False):
+        path = folder / "examples" / f"{task}_{rank}.npz"
+        temporary = path.with_name(f".{os.getpid()}_{path.name}")
+        np.savez_compressed(temporary, **example)
+        os.replace(temporary, path)
+
+
+def format_table(metrics: Mapping[str, Any]) -> str:
+    """The figures as a table for the terminal: a row for each task and structure."""
+    titles = {"segmentation": "segmentation", "registration": "registration", "identity": "no registration"}
+    width = max(len(name) for name in (*titles.values(), *metrics["structures"])) + 2
+    lines = [" " * width + "".join(f"{title:>20s}" for title in ("Dice", "HD95 mm", "ASD mm")) + f"{'n':>6s}"]
+    for key, title in titles.items():
+        if key not in metrics:
+            continue
+        table = metrics[key]
+        lines.append(_line(title.ljust(width), [table[measure] for measure in OVERLAPS], table["n"]))
+        for name in metrics["structures"]:
+            values = [table[measure]["per_structure"][name] for measure in OVERLAPS]
+            lines.append(_line(f"  {name}".ljust(width), values, values[0]["n"]))
+        if "folding_percent" in table:
+            lines.append(
+                f"  folding {table['folding_percent']['mean']:.4f} %, SD log J {table['sdlogj']['mean']:.3f}, "
+                f"{table['seconds']['mean']:.2f} s a pair"
+            )
+    return "\n".join(lines)
+
+
+def _line(title: str, values: Sequence[Mapping[str, Any]], n: int) -> str:
+    cells = [f"{v['mean']:.3f} +- {v['std']:.3f}" if v["n"] else "-" for v in values]
+    return title + "".join(f"{cell:>20s}" for cell in cells) + f"{n:>6d}"
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean of the values that exist, NaN when none does."""
+    existing = [v for v in values if math.isfinite(v)]
+    return sum(existing) / len(existing) if existing else math.nan
+
+
+def mean_std(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and population SD over the values that exist, and how many those are; None where there is none."""
+    existing = np.array([v for v in values if math.isfinite(v)])
+    if not existing.size:
+        return {"mean": None, "std": None, "n": 0}
+    return {"mean": float(existing.mean()), "std": float(existing.std()), "n": int(existing.size)}
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return f"{value:.6g}" if math.isfinite(value) else ""
