@@ -130,6 +130,7 @@ def load_images(
 
     Raises:
         FileNotFoundError: there is no such folder or file, or no image in it.
+        ValueError: two different images have one name.
     """
     if datalist:
         source = Path(datalist).expanduser()
@@ -143,7 +144,14 @@ def load_images(
         found = [resolve_entry(str(path), source, "images") for path in paths]
     if not found:
         raise FileNotFoundError(f"no image found in {source}. Looked for {', '.join(lists if datalist else SUFFIXES)}.")
-    return tuple({key: case[key] for key in ("case", "image")} for case in found)
+    images = {case["image"]: {key: case[key] for key in ("case", "image")} for case in found}.values()
+    names = [case["case"] for case in images]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(
+            f"different images of {source} share the names {', '.join(repeated)}, and so would their results.\n"
+            "  Rename the files, or put them into separate runs with an output folder each."
+        )
+    return tuple(images)
 
 
 def _find_source(folder: Path, datalist: str | Path | None) -> tuple[Path, dict]:

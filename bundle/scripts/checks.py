@@ -35,6 +35,8 @@ __all__ = ["DataCheck"]
 
 logger = logging.getLogger(__name__)
 
+GRID_TOLERANCE = 0.1  # voxels between the outermost voxels of an image and its label
+
 
 class DataCheck:
     """Reads every case once and refuses to go on while anything is wrong.
@@ -61,7 +63,7 @@ class DataCheck:
         multiple: int = 1,
         min_labeled: int = 1,
         min_unlabeled: int = 0,
-        same_grid_tolerance: float = 0.1,
+        same_grid_tolerance: float = GRID_TOLERANCE,
         num_workers: int = 4,
     ) -> None:
         self.cases = cases
@@ -148,10 +150,10 @@ class DataCheck:
             row.ids = tuple(i for i in self.cases.label_ids if (label.array == i).any())
             row.faults += self._label_faults(label)
         if image is not None and label is not None:
-            row.faults += _grid_faults(image, label, self.same_grid_tolerance)
+            row.faults += grid_faults(image, label, self.same_grid_tolerance)
         return row
 
-    def _label_faults(self, label: _Volume) -> list[str]:
+    def _label_faults(self, label: Volume) -> list[str]:
         if not label.array.any():
             return ["the label is empty: it holds nothing but background (0)."]
         strays = find_strays(torch.from_numpy(label.array), self.cases.label_ids)
@@ -166,7 +168,7 @@ class DataCheck:
 
 
 @dataclass(frozen=True)
-class _Volume:
+class Volume:
     """A file's array with its axes as stored, and its voxel to RAS mm matrix."""
 
     array: np.ndarray
@@ -195,7 +197,7 @@ class _Row:
     ids: tuple[int, ...] = ()
     faults: list[str] = field(default_factory=list)
 
-    def describe(self, image: _Volume) -> None:
+    def describe(self, image: Volume) -> None:
         """Fill in what the image says of itself."""
         self.shape = "x".join(map(str, image.array.shape))
         self.spacing = "x".join(f"{value:.3g}" for value in image.spacing)
@@ -221,7 +223,7 @@ def _table(rows: Sequence[_Row]) -> str:
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
-def _read(path: str, what: str, faults: list[str]) -> _Volume | None:
+def _read(path: str, what: str, faults: list[str]) -> Volume | None:
     """Read a file as MONAI's ``LoadImaged`` does, but in the type it is stored in; a failure becomes a fault."""
     if not Path(path).exists():
         faults.append(f"the {what} is missing: {path}")
@@ -240,10 +242,10 @@ def _read(path: str, what: str, faults: list[str]) -> _Volume | None:
         shape = "x".join(map(str, array.shape))
         faults.append(f"the {what} is not one 3D volume of numbers: shape {shape}, type {array.dtype}, {path}")
         return None
-    return _Volume(array.astype(array.dtype.newbyteorder("="), copy=False), np.asarray(meta["affine"], dtype=float))
+    return Volume(array.astype(array.dtype.newbyteorder("="), copy=False), np.asarray(meta["affine"], dtype=float))
 
 
-def _image_faults(image: _Volume) -> list[str]:
+def _image_faults(image: Volume) -> list[str]:
     array = image.array
     if array.dtype.kind == "f" and (bad := array.size - int(np.isfinite(array).sum())):
         return [f"the image holds {bad} values that are not finite (NaN or infinite). Replace them."]
@@ -252,7 +254,7 @@ def _image_faults(image: _Volume) -> list[str]:
     return []
 
 
-def _grid_faults(image: _Volume, label: _Volume, tolerance: float) -> list[str]:
+def grid_faults(image: Volume, label: Volume, tolerance: float = GRID_TOLERANCE) -> list[str]:
     """Compare where the outermost voxels lie: shape, spacing, direction and origin at one go."""
     same_shape = image.array.shape == label.array.shape
     corners = np.array([(*corner, 1) for corner in itertools.product(*((0, n - 1) for n in image.array.shape))])

@@ -52,14 +52,14 @@ def run_bundle(run_id: str, configs: list[str], **overrides: object) -> None:
         )
 
 
-def demo(output_dir: str = "output/demo", seed: int = 0, max_epochs: int = 8) -> None:
+def demo(output_dir: str = "output/demo", seed: int = 0, max_epochs: int | None = None) -> None:
     """Run the whole job; minutes on two cores.
 
     Args:
         output_dir: everything goes here: ``data/``, ``train/``, ``evaluation/``, ``segmentations/``, ``registration/``.
             A demo that is there is made anew.
         seed: of the phantoms and the training.
-        max_epochs: of the training.
+        max_epochs: of the training; as many as ``configs/data/phantom.yaml`` says when none are given.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     out, configs = Path(output_dir).resolve(), Path(bundle_root()) / "configs"
@@ -68,7 +68,8 @@ def demo(output_dir: str = "output/demo", seed: int = 0, max_epochs: int = 8) ->
     (train / "train_state.pt").unlink(missing_ok=True)  # the training of an earlier demo
     trained = [configs / "train.yaml", configs / "data" / "phantom.yaml"]
     common = {"dataset_dir": data}
-    run_bundle("training", trained, **common, output_dir=train, seed=seed, max_epochs=max_epochs)
+    epochs = {} if max_epochs is None else {"max_epochs": max_epochs}
+    run_bundle("training", trained, **common, output_dir=train, seed=seed, **epochs)
     evaluation = out / "evaluation"
     run_bundle(
         "evaluating",

@@ -13,14 +13,22 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import TracebackType
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The error that an exception was raised from, at the very end of the chain."""
-    while error.__cause__ is not None:
+    """The error that began a chain: the first that this bundle raised itself, else the innermost."""
+    while error.__cause__ is not None and not _is_ours(error):
         error = error.__cause__
     return error
+
+
+def _is_ours(error: BaseException) -> bool:
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and Path(traceback.tb_frame.f_code.co_filename).parent == Path(__file__).parent
 
 
 def show_cause_last() -> None:

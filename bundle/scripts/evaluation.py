@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -97,20 +98,18 @@ class Evaluation:
         pairs = self._pairs() if "registration" in self.tasks else []
         if not self.cases.test and not pairs:
             raise ValueError("nothing to evaluate: the data list has no `test` cases and no --test_pairs were given.")
+        self._refuse_one_name_for_two(pairs)
         metrics: dict[str, Any] = {"structures": list(self.cases.structures), "config": self.provenance}
+        rows, examples = {}, {}  # nothing is written before both tasks are done: no half of an older evaluation stays
         if "segmentation" in self.tasks and self.cases.test:
-            rows = self._segment_all()
-            write_csv(self.output_dir / "segmentation.csv", rows)
-            metrics["segmentation"] = summarise(rows, ("case",), self.cases.structures)
+            rows["segmentation"], examples["segmentation"] = self._segment_all()
+            metrics["segmentation"] = summarise(rows["segmentation"], ("case",), self.cases.structures)
         if pairs:
-            rows = self._register_all(pairs)
-            write_csv(self.output_dir / "registration.csv", rows)
-            metrics["registration"] = summarise(rows, ("moving", "fixed"), self.cases.structures)
-            metrics["registration"] |= {
-                key: mean_std([row[key] for row in rows[:: len(self.cases.structures)]])
-                for key in ("folding_percent", "sdlogj", "seconds")
-            }
-            metrics["identity"] = summarise(rows, ("moving", "fixed"), self.cases.structures, "identity_")
+            rows["registration"], examples["registration"] = self._register_all(pairs)
+            metrics |= self._summarise_registration(rows["registration"])
+        for task in ("segmentation", "registration"):
+            write_csv(self.output_dir / f"{task}.csv", rows.get(task, []))
+            write_examples(self.output_dir, task, examples.get(task, []))
         write_json(self.output_dir / "metrics.json", metrics)
         logger.info("\n%s", format_table(metrics))
         logger.info("written to %s", self.output_dir.resolve())
@@ -124,6 +123,23 @@ class Evaluation:
         test = self.cases.test
         return [(test[i], test[j]) for i, j in ordered_pairs(len(test), self.max_pairs, self.seed)]
 
+    def _refuse_one_name_for_two(self, pairs: Sequence[tuple[dict, dict]]) -> None:
+        images: dict[str, str] = {}
+        for case in itertools.chain(self.cases.test, *pairs):
+            if images.setdefault(case["case"], case["image"]) != case["image"]:
+                raise ValueError(
+                    f"two test images are called '{case['case']}', and their scores could not be told apart:\n"
+                    f"  {images[case['case']]}\n  {case['image']}\n  Rename one, or give it a `case` in the data list."
+                )
+
+    def _summarise_registration(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        summary = summarise(rows, ("moving", "fixed"), self.cases.structures)
+        pairs = rows[:: len(self.cases.structures)]
+        for key in ("folding_percent", "sdlogj", "seconds"):
+            summary[key] = mean_std([row[key] for row in pairs])
+        identity = summarise(rows, ("moving", "fixed"), self.cases.structures, "identity_")
+        return {"registration": summary, "identity": identity}
+
     def _load(self, case: Mapping[str, str]) -> Subject:
         if "label" not in case:
             raise ValueError(f"case '{case['case']}': a test case needs a label to be scored against, and has none.")
@@ -131,16 +147,14 @@ class Evaluation:
 
     # ---- segmentation
 
-    def _segment_all(self) -> list[dict[str, Any]]:
+    def _segment_all(self) -> tuple[list[dict], list[dict]]:
         rows, ranking = [], []
         for case in tqdm(self.cases.test, desc="segmentation"):
             subject = self._load(case)
             scores = self._score(self._segment(subject), subject.label.as_tensor(), subject.spacing)
             rows += [{"case": subject.case, **row} for row in scores]
             ranking.append((mean([row["dice"] for row in scores]), case))
-        chosen = _worst_median_best(ranking)
-        write_examples(self.output_dir, "segmentation", [self._segmentation_example(*entry) for entry in chosen])
-        return rows
+        return rows, [self._segmentation_example(*entry) for entry in _worst_median_best(ranking)]
 
     def _segmentation_example(self, dice: float, case: Mapping[str, str]) -> dict[str, Any]:
         subject = self._load(case)
@@ -168,7 +182,7 @@ class Evaluation:
     # ---- registration
 
     @torch.no_grad()
-    def _register_all(self, pairs: Sequence[tuple[dict, dict]]) -> list[dict[str, Any]]:
+    def _register_all(self, pairs: Sequence[tuple[dict, dict]]) -> tuple[list[dict], list[dict]]:
         subjects: dict[str, Subject] = {}
         rows, ranking = [], []
         for moving_case, fixed_case in tqdm(pairs, desc="registration"):
@@ -189,9 +203,7 @@ class Evaluation:
                 rows.append({"moving": moving.case, "fixed": fixed.case, **row, **identity, **extra})
             dice, identity = (mean([row["dice"] for row in table]) for table in (scores, before))
             ranking.append((dice, identity, moving, fixed))
-        chosen = _worst_median_best(ranking)
-        write_examples(self.output_dir, "registration", [self._pair_example(*entry) for entry in chosen])
-        return rows
+        return rows, [self._pair_example(*entry) for entry in _worst_median_best(ranking)]
 
     def _score_field(self, ddf: torch.Tensor, moving: Subject, fixed: Subject) -> list[dict[str, Any]]:
         points = points_on_fixed_file(ddf, moving, fixed)

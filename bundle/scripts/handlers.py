@@ -31,7 +31,7 @@ from scripts.engine import Update
 from scripts.figures import figure_to_array, pair_figure
 from scripts.metrics import folding_percent
 from scripts.spatial import spacing_of
-from scripts.weights import save_atomically
+from scripts.weights import FILES, save_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +133,11 @@ class SaveWeights:
     def attach(self, engine: Engine) -> None:
         """Listen to the trainer."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        engine.add_event_handler(Events.COMPLETED, self._save_unvalidated)
+
+    def _save_unvalidated(self, engine: Engine) -> None:
+        if self.metric is not None and self.metric not in engine.state.best:  # fewer epochs than val_interval
+            self._write(engine)
 
     def _save(self, engine: Engine) -> None:
         if self.metric is not None:
@@ -143,6 +148,9 @@ class SaveWeights:
                 return
             engine.state.best[self.metric] = value
             logger.info("epoch %d: best %s so far, %.4f", engine.state.epoch, self.metric, value)
+        self._write(engine)
+
+    def _write(self, engine: Engine) -> None:
         _check_finite(self.networks, engine)
         for filename, network in self.networks.items():
             save_atomically(network.state_dict(), self.folder / filename)
@@ -184,6 +192,11 @@ class TrainState:
         if not self.path.is_file():
             if self.resume:
                 logger.info("nothing to resume in '%s': training starts from the beginning", self.path)
+            elif weights := [name for name in FILES.values() if (self.path.parent / name).is_file()]:
+                raise FileExistsError(
+                    f"'{self.path.parent}' holds weights ({', '.join(weights)}) that this training would replace. "
+                    "Choose another `--output_dir`, or add `--resume true` if they may go."
+                )
             return
         if not self.resume:
             raise FileExistsError(

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from monai.transforms import LoadImage
 
+from scripts.checks import Volume, grid_faults
 from scripts.datalist import case_name
 from scripts.losses import LocalNCC
 from scripts.metrics import folding_percent, sdlogj
@@ -96,14 +97,18 @@ def load_subject(case: Mapping[str, str], preprocessing: Callable, label_ids: Se
 
     Returns:
         The subject.
+
+    Raises:
+        ValueError: when image and label do not share a grid, or the label holds an id that is not known.
     """
-    load = LoadImage(ensure_channel_first=True)
-    label = None
+    load, name = LoadImage(ensure_channel_first=True), case.get("case", case_name(case["image"]))
+    image, label = load(case["image"]), None
     if "label" in case:
         label = LabelsToClassesd(keys=["label"], label_ids=label_ids)({"label": load(case["label"])})["label"]
-        label = label.to(torch.uint8 if len(label_ids) < 256 else torch.int16)
-    network = preprocessing({"image": case["image"]})["image"]
-    return Subject(case.get("case", case_name(case["image"])), load(case["image"]), network, label)
+        volumes = (Volume(volume[0].numpy(), np.asarray(volume.affine)) for volume in (image, label))
+        if faults := grid_faults(*volumes):
+            raise ValueError(f"case '{name}': {faults[0]}")
+    return Subject(name, image, preprocessing({"image": case["image"]})["image"], label)
 
 
 @torch.no_grad()
@@ -222,11 +227,6 @@ class RegisterFiles:
         label = {"label": self.paths["moving_label"]} if self.paths["moving_label"] else {}
         moving = load_subject({"image": self.paths["moving"], **label}, self.preprocessing, self.label_ids)
         fixed = load_subject({"image": self.paths["fixed"]}, self.preprocessing, self.label_ids)
-        if moving.label is not None and moving.label.shape[1:] != moving.file.shape[1:]:
-            raise ValueError(
-                f"--moving_label '{self.paths['moving_label']}' does not lie on the grid of the moving image: shape "
-                f"{tuple(moving.label.shape[1:])}, the image has {tuple(moving.file.shape[1:])}. Resample the label."
-            )
         result = register_pair(moving, fixed, self.networks, self.state, self.device)
         self._write(moving, fixed, result)
         return self._summarise(result)
@@ -234,6 +234,10 @@ class RegisterFiles:
     @torch.no_grad()
     def _write(self, moving: Subject, fixed: Subject, result: Registered) -> None:
         affine, grid = fixed.file.affine, (fixed.file.affine, fixed.file.shape[1:])
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        # first, as it refuses grids that no ITK image can have
+        displacement_mm = displacement_lps(result.ddf.cpu(), fixed.network.affine, moving.network.affine, *grid)
+        write_displacement(self.output_dir / "displacement.nii.gz", displacement_mm, affine)
         points = points_on_fixed_file(result.ddf, moving, fixed)
         warped = sample_at(moving.file.as_tensor().float(), moving.file.affine, points, fill=self.fill_value)
         write_volume(self.output_dir / "warped.nii.gz", warped[0].numpy().astype(np.float32), affine)
@@ -241,8 +245,6 @@ class RegisterFiles:
             classes = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)[0].numpy()
             ids = np.array([0, *self.label_ids], dtype=np.int16 if max(self.label_ids) < 2**15 else np.int32)
             write_volume(self.output_dir / "warped_label.nii.gz", ids[classes], affine)
-        field_lps = displacement_lps(result.ddf.cpu(), fixed.network.affine, moving.network.affine, *grid)
-        write_displacement(self.output_dir / "displacement.nii.gz", field_lps, affine)
         if "discriminator" in self.networks:
             confidence = result.pair.confidence[0].float().cpu()
             here = voxel_points(fixed.file.shape[1:], affine)

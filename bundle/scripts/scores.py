@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -54,8 +55,14 @@ def summarise(
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of one form under a temporary name and rename it; a value that does not exist is an empty field."""
+    """Write rows of one form under a temporary name and rename it; without rows, remove what an earlier run left.
+
+    A value that does not exist is an empty field.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
@@ -64,11 +71,14 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     os.replace(temporary, path)
 
 
-def write_examples(folder: Path, task: str, chosen: Sequence[Mapping[str, Any]]) -> None:
-    """Write the worst, the median and the best case of a task as ``examples/<task>_<rank>.npz``."""
+def write_examples(folder: Path, task: str, examples: Sequence[Mapping[str, Any]]) -> None:
+    """Write the worst, the median and the best case of a task as ``examples/<task>_<rank>.npz``; none: remove those."""
     (folder / "examples").mkdir(parents=True, exist_ok=True)
-    for rank, example in zip(("worst", "median", "best"), chosen, strict=False):
+    for rank, example in itertools.zip_longest(("worst", "median", "best"), examples):
         path = folder / "examples" / f"{task}_{rank}.npz"
+        if example is None:
+            path.unlink(missing_ok=True)
+            continue
         temporary = path.with_name(f".{os.getpid()}_{path.name}")
         np.savez_compressed(temporary, **example)
         os.replace(temporary, path)

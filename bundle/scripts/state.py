@@ -261,7 +261,8 @@ class PairState:
         return output if self.amp_dtype is None else output.float()
 
     def _segment(self, name: str) -> torch.Tensor:
-        wanted = {"moving_pred" if q == "warped_moving_prob" else q.replace("_prob", "_pred") for q in self.wanted}
+        carried = {"warped_moving_prob": "moving_pred"}
+        wanted = {carried.get(q, q.replace("_prob", "_pred")) for q in self.wanted}
         names = [q for q in _SEGMENTED if q == name or (q in wanted and q not in self.__dict__)]
         images = [getattr(self, _SEGMENTED[q]) for q in names]
         predictions = self._forward("segmentation", torch.cat(images)).chunk(len(names))

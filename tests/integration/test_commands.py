@@ -139,7 +139,7 @@ def test_a_second_training_into_a_folder_is_refused_and_damages_nothing(trained)
         trained.place,
         dataset_dir=trained.data,
         output_dir=trained.folder,
-        seed=1,
+        seed=4,
     )
     assert done.returncode != 0
     assert "this folder holds a training already" in done.stdout

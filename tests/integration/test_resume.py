@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from bundle_runs import run_bundle, succeed, write_overlay
 
-EPOCHS = 5
+EPOCHS = 6
 MOVED = {
     "_target_": "RandAffined",
     "keys": ["moving_image", "fixed_image", "moving_label"],

@@ -1,0 +1,53 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""inference.yaml and register.yaml stand alone, so they repeat what the shipped weights were trained with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigParser
+
+CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
+SHARED = ["orientation", "pixdim", "crop", "spatial_size", "intensity", "intensity_range", "labels"]
+NETWORKS = {
+    "inference.yaml": ["network_def"],
+    "register.yaml": ["network_def", "registration_def", "discriminator_def"],
+}
+
+
+def load(*names: str) -> dict:
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / name) for name in names])
+    return parser.get()
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_the_model_is_that_of_the_training_config(name):
+    trained, used = load("train.yaml", "data/hippocampus.yaml"), load(name)
+    for key in [*SHARED, *NETWORKS[name]]:
+        assert used[key] == trained[key], key
+    assert used["num_classes"] == len(trained["labels"]) + 1
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_the_preprocessing_is_that_of_training_without_labels(name):
+    def of_images(config):
+        steps = [dict(step) for step in config["preprocessing"]["transforms"] if "image" in step["keys"]]
+        for step in steps:
+            if len(step["keys"]) == 2:  # one entry a key: that of the image is the first
+                step.update({key: value[0] for key, value in step.items() if key in ("mode", "dtype")})
+            step["keys"] = ["image"]
+            step.pop("allow_missing_keys", None)
+        return steps
+
+    assert of_images(load(name)) == of_images(load("train.yaml"))
