@@ -52,7 +52,7 @@ dataset-named:
 test: $(READY)  ## the tests of every day: minutes, no GPU
 	$(PY) -m pytest -m "not slow and not gpu" $(ARGS)
 
-test-slow: $(READY)  ## the tests that `make test` leaves out: training on real data, GPU
+test-slow: $(READY)  ## the tests that `make test` leaves out: the whole demo, spawned workers, GPU
 	$(PY) -m pytest -m "slow or gpu" $(ARGS)
 
 lint: $(READY)  ## ruff: rules and format

@@ -172,7 +172,10 @@ class AlignmentConfidenceLoss(nn.Module):
 
 
 class RegionConstraint(nn.Module):
-    """Mean squared difference of the class probabilities of the warped and of the fixed image (Eq. 2).
+    """Mean squared difference of class probabilities that a field has brought together and those of the fixed image.
+
+    Eq. 2. Brought together by segmenting the warped image, as in the paper, or by warping the segmentation of the
+    moving one.
 
     It asks the registration to bring structures, not only grey values, together. Eq. 2 is printed with a leading minus,
     which would reward disagreement; the text describes a mean squared error, so the sign here is plus. Equal
@@ -183,7 +186,7 @@ class RegionConstraint(nn.Module):
         """Return the mean over batch, channels (background included) and voxels; `fixed_prob` receives no gradient.
 
         Args:
-            warped_prob: probabilities of the warped image, (B, C, D, H, W).
+            warped_prob: probabilities on the fixed grid, of the warped image or warped, (B, C, D, H, W).
             fixed_prob: probabilities of the fixed image, same shape.
 
         Returns:
