@@ -43,21 +43,6 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [
-        ("a/ct_1007.nii.gz", "ct_1007"),
-        ("ct.v2.nii", "ct.v2"),
-        ("CT.NII.GZ", "CT"),
-        ("x.nrrd", "x"),
-        ("x.mha", "x"),
-        ("x", "x"),
-    ],
-)
-def test_a_case_is_named_after_its_file_without_the_suffix(path, name):
-    assert case_name(path) == name
-
-
 def test_paths_are_relative_to_the_datalist_and_become_absolute(tmp_path, write_json):
     (tmp_path / "lists").mkdir()
     path = write_json(
@@ -166,29 +151,6 @@ def test_a_folder_with_too_few_labelled_cases_trains_on_all_of_them(folder):
     assert (len(cases.labeled), len(cases.unlabeled), cases.validation, cases.test) == (2, 11, (), ())
 
 
-def test_a_label_of_another_format_than_its_image_still_belongs_to_it(folder):
-    (folder / "labels" / "ct_10.nrrd").touch()
-    assert len(load_cases(folder).unlabeled) == 2
-
-
-def test_hidden_files_of_archives_are_no_cases(folder):
-    (folder / "images" / "._ct_00.nii.gz").touch()
-    (folder / "images" / "notes.txt").touch()
-    assert len(load_cases(folder).unlabeled) == 3
-
-
-def test_a_label_whose_image_is_missing_is_reported(folder, caplog):
-    (folder / "labels" / "ct_00_seg.nii.gz").touch()
-    load_cases(folder)
-    assert "ct_00_seg" in caplog.text
-
-
-def test_two_files_for_one_case_are_refused(folder):
-    (folder / "images" / "ct_00.mha").touch()
-    with pytest.raises(ValueError, match="case 'ct_00' has two files"):
-        load_cases(folder)
-
-
 def test_a_decathlon_file_is_split_and_its_test_images_are_unlabelled(tmp_path, write_json):
     content = {
         "labels": LABELS,
@@ -264,12 +226,6 @@ def test_missing_data_say_what_was_looked_for(tmp_path):
         load_cases(tmp_path, tmp_path / "d.json")
 
 
-def test_broken_json_names_the_file(tmp_path):
-    (tmp_path / "d.json").write_text("{")
-    with pytest.raises(ValueError, match=r"d\.json is not valid JSON"):
-        load_cases(tmp_path, tmp_path / "d.json")
-
-
 def test_images_are_listed_from_a_folder_a_file_or_a_datalist(folder, write_json, monkeypatch):
     monkeypatch.chdir(folder)
     expected = [f"ct_{i:02d}" for i in range(13)]
@@ -279,6 +235,15 @@ def test_images_are_listed_from_a_folder_a_file_or_a_datalist(folder, write_json
     path = write_json(folder / "d.json", {"test": entries("b"), "unlabeled": ["u.nii"]})
     assert names_of(load_images(folder, path)) == ["u", "b"]
     assert load_images(folder, path, lists=["test"]) == ({"case": "b", "image": str(folder / "images" / "b.nii.gz")},)
+
+
+def test_two_different_images_of_one_name_are_refused_since_one_result_would_replace_the_other(tmp_path, write_json):
+    path = write_json(tmp_path / "d.json", {"unlabeled": ["a/ct.nii.gz", "b/ct.nii.gz", "c/mr.nii.gz"]})
+    with pytest.raises(ValueError, match=r"different images of .*d\.json share the names ct, .*\n.*Rename"):
+        load_images(tmp_path, path)
+    named = [{"case": f"{site}_ct", "image": f"{site}/ct.nii.gz"} for site in "ab"]
+    write_json(path, {"unlabeled": named, "test": named[:1]})  # one image that stands twice is one image
+    assert names_of(load_images(tmp_path, path)) == ["a_ct", "b_ct"]
 
 
 def test_a_folder_without_images_is_refused(tmp_path):

@@ -20,9 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from ignite.engine import Engine, Events
-from monai.bundle import ConfigParser
 from monai.data import DataLoader, MetaTensor
 from monai.handlers import MeanDice, ValidationHandler, from_engine
 from monai.transforms import AsDiscreted, Compose, RandAffined, Transform
@@ -31,10 +29,10 @@ from tiny_joint import NUM_CLASSES, make_networks, make_pair, make_trainer, make
 
 from scripts.handlers import History, PairPicture, SaveWeights, TrainState
 from scripts.pairs import PairDataset, PairSampler, RingSampler
-from scripts.record import RecordConfig
 from scripts.sampling import UniformScale
 from scripts.state import PairState
 from scripts.validation import JointEvaluator
+from scripts.weights import FILES
 
 
 def rows(path):
@@ -362,6 +360,39 @@ def test_after_resuming_the_best_weights_are_still_those_of_before(tmp_path):
     assert load(tmp_path / "train_state.pt")["networks"]["segmentation"]["weight"].item() == 3
 
 
+def test_a_training_that_ends_before_its_first_validation_keeps_the_latest_weights(tmp_path):
+    network, evaluator, trainer = torch.nn.Linear(1, 1), Engine(lambda engine, _: None), Engine(lambda engine, _: None)
+    trainer.state.best = {}
+    trainer.add_event_handler(
+        Events.EPOCH_STARTED, lambda engine: torch.nn.init.constant_(network.weight, engine.state.epoch)
+    )
+    SaveWeights(str(tmp_path), {"model.pt": network}, evaluator, "dice").attach(trainer)
+    trainer.run([0], max_epochs=2)
+    assert load(tmp_path / "model.pt")["weight"].item() == 2
+    assert trainer.state.best == {}
+
+
+@pytest.mark.parametrize("name", FILES.values())
+def test_weights_without_a_train_state_are_replaced_only_by_a_training_that_may(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"weights that came from elsewhere")
+    network = torch.nn.Linear(1, 1)
+    for resume in (False, True):
+        trainer = Engine(lambda engine, _: None)
+        trainer.state.best = {}
+        SaveWeights(str(tmp_path), {name: network}).attach(trainer)
+        TrainState(str(tmp_path / "train_state.pt"), {"segmentation": network}, {}, resume).attach(trainer)
+        if resume:
+            trainer.run([0])
+        else:
+            with pytest.raises(FileExistsError, match=rf"holds weights \({name}\).*--output_dir.*--resume true"):
+                trainer.run([0])
+            assert path.read_bytes() == b"weights that came from elsewhere"
+            assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert load(path)["weight"] == network.weight
+    assert load(tmp_path / "train_state.pt")["epoch"] == 1
+
+
 # ---- pictures
 
 
@@ -387,70 +418,3 @@ def test_a_validation_leaves_a_picture_and_the_two_curves_of_the_field(tmp_path,
     expected = evaluator.state.pair.ddf.square().sum(1).sqrt().mean().item()
     assert (length.step, length.value) == (3, pytest.approx(expected))
     assert 0 <= events.Scalars("validation/folding_percent")[0].value <= 100
-
-
-# ---- the record of a run
-
-
-def record(folder, **entries):
-    """Build the handler as a bundle does, and let a training begin."""
-    config = {
-        "spatial_size": [16, 16, 16],
-        "doubled": "$2 * @spatial_size[0]",
-        "network_def": {"_target_": "UNet", "out_channels": "@num_classes", "strides": [2]},
-        "num_classes": "$1 + 2",
-        "copied_text": "%spatial_size",
-        "handlers": [
-            {
-                "_target_": "scripts.record.RecordConfig",
-                "folder": str(folder),
-                "model": {"num_classes": "@num_classes", "labels": {"1": "a"}},
-                "copied": ["spatial_size", "network_def", "doubled", "pixdim"],
-            }
-        ],
-        **entries,
-    }
-    parser = ConfigParser({**config, "pixdim": None})
-    (handler,) = parser.get_parsed_content("handlers")
-    engine = Engine(lambda *_: None)
-    handler.attach(engine)
-    assert not folder.exists()  # a training that is refused before it starts leaves what is there
-    engine.run([0])
-    return config, *(yaml.safe_load((folder / name).read_text()) for name in ("config.yaml", "model.yaml"))
-
-
-def test_the_merged_config_is_written_as_text_beside_the_weights(tmp_path):
-    config, merged, _ = record(tmp_path / "out")
-    assert merged == {**config, "copied_text": [16, 16, 16], "pixdim": None}  # macros are text, and are filled in
-    assert list(merged)[:3] == ["spatial_size", "doubled", "network_def"]
-    again = ConfigParser(merged)
-    assert again.get_parsed_content("doubled") == 32
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.yaml", "model.yaml"]
-
-
-def test_model_yaml_has_values_as_found_and_entries_as_they_stand(tmp_path):
-    folder = tmp_path / "out"
-    config, _, model = record(folder)
-    assert model == {
-        "num_classes": 3,
-        "labels": {"1": "a"},
-        "spatial_size": [16, 16, 16],
-        "network_def": config["network_def"],
-        "doubled": "$2 * @spatial_size[0]",
-        "pixdim": None,
-        "ckpt_dir": str(folder.resolve()),
-    }
-
-
-def test_objects_that_a_program_put_into_the_config_are_written_as_their_text(tmp_path):
-    _, merged, _ = record(tmp_path / "out", dataset_dir=Path("/data/hearts"), device=torch.device("cpu"))
-    assert (merged["dataset_dir"], merged["device"]) == ("/data/hearts", "cpu")
-
-
-def test_outside_a_config_there_is_a_model_yaml_alone(tmp_path):
-    handler = RecordConfig(str(tmp_path), {"num_classes": 3}, copied=["spatial_size"])
-    engine = Engine(lambda *_: None)
-    handler.attach(engine)
-    engine.run([0])
-    assert [path.name for path in tmp_path.iterdir()] == ["model.yaml"]
-    assert yaml.safe_load((tmp_path / "model.yaml").read_text()) == {"num_classes": 3, "ckpt_dir": str(tmp_path)}

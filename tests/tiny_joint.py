@@ -113,11 +113,12 @@ def make_trainer(
     schedule: Sequence[Sequence[str]] | None = None,
     max_epochs: int = 1,
     state: Mapping[str, object] | None = None,
+    device: str = "cpu",
     **options: object,
 ) -> JointTrainer:
-    """A trainer on the CPU; without a schedule, each of the updates alone, in their order."""
+    """A trainer, on the CPU unless told otherwise; without a schedule, each of the updates alone, in their order."""
     return JointTrainer(
-        device=torch.device("cpu"),
+        device=torch.device(device),
         max_epochs=max_epochs,
         train_data_loader=batches,
         networks=networks,

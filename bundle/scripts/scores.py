@@ -16,7 +16,8 @@ import csv
 import itertools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,10 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         path.unlink(missing_ok=True)
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "w", newline="") as file:
+    with _replacing(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
-    os.replace(temporary, path)
 
 
 def write_examples(folder: Path, task: str, examples: Sequence[Mapping[str, Any]]) -> None:
@@ -79,9 +78,8 @@ def write_examples(folder: Path, task: str, examples: Sequence[Mapping[str, Any]
         if example is None:
             path.unlink(missing_ok=True)
             continue
-        temporary = path.with_name(f".{os.getpid()}_{path.name}")
-        np.savez_compressed(temporary, **example)
-        os.replace(temporary, path)
+        with _replacing(path) as temporary:
+            np.savez_compressed(temporary, **example)
 
 
 def format_table(metrics: Mapping[str, Any]) -> str:
@@ -124,7 +122,18 @@ def mean_std(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": float(existing.mean()), "std": float(existing.std()), "n": int(existing.size)}
 
 
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside a file: it takes the file's place once it is whole, and is removed when writing fails."""
+    temporary = path.with_name(f".{os.getpid()}_{path.name}")  # keeps its suffix, which NumPy would add again
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _cell(value: Any) -> Any:
-    if not isinstance(value, float):
+    if not isinstance(value, (float, np.floating)):
         return value
     return f"{value:.6g}" if math.isfinite(value) else ""
