@@ -34,7 +34,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
-from scripts.registration import write_json  # noqa: E402
+from scripts.files import write_json  # noqa: E402
 
 logger = logging.getLogger("compare")
 

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import fire
 
+from scripts.files import write_json
 from scripts.phantom import make_phantoms
-from scripts.registration import write_json
 from scripts.weights import bundle_root
 
 logger = logging.getLogger(__name__)

@@ -25,9 +25,10 @@ import torch
 from tqdm import tqdm
 
 from scripts.cases import Cases
+from scripts.files import write_json
 from scripts.metrics import dice_per_structure, folding_percent, sdlogj, surface_distances
 from scripts.pairs import ordered_pairs, read_pairs
-from scripts.registration import Subject, load_subject, points_on_fixed_file, register_pair, write_json
+from scripts.registration import Subject, load_subject, points_on_fixed_file, register_pair
 from scripts.report import Report
 from scripts.scores import OVERLAPS, format_table, mean, mean_std, summarise, write_csv, write_examples
 from scripts.spatial import sample_label_at, spacing_of, voxel_points

@@ -15,7 +15,6 @@ from __future__ import annotations
 import csv
 import logging
 import math
-import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +28,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from scripts.engine import Update
 from scripts.figures import figure_to_array, pair_figure
+from scripts.files import replacing
 from scripts.metrics import folding_percent
 from scripts.spatial import spacing_of
 from scripts.weights import FILES, save_atomically
@@ -97,12 +97,9 @@ class History:
         if self.path.is_file():
             with open(self.path, newline="") as file:
                 earlier = [row for row in csv.reader(file) if row[0].isdigit() and int(row[0]) < engine.state.epoch]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        with open(temporary, "w", newline="") as file:
+        with replacing(self.path) as temporary, open(temporary, "w", newline="") as file:
             rows = [[engine.state.epoch, engine.state.iteration, name, f"{v:.6g}"] for name, v in values.items()]
             csv.writer(file).writerows([header, *earlier, *rows])
-        os.replace(temporary, self.path)
 
 
 class SaveWeights:

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from typing import Any
 import yaml
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
+
+from scripts.files import write_text
 
 
 class RecordConfig:
@@ -46,13 +47,10 @@ class RecordConfig:
         engine.add_event_handler(Events.STARTED, self._write)
 
     def _write(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         model = {**self.model, "ckpt_dir": str(self.folder.resolve())}
         for name, content in (("config.yaml", self.merged), ("model.yaml", model)):
             if content is not None:
-                temporary = self.folder / f".{name}.{os.getpid()}"
-                temporary.write_text(yaml.dump(content, Dumper=_ConfigDumper, sort_keys=False, width=120))
-                os.replace(temporary, self.folder / name)
+                write_text(self.folder / name, yaml.dump(content, Dumper=_ConfigDumper, sort_keys=False, width=120))
 
 
 def _config_parser() -> ConfigParser | None:

@@ -16,9 +16,7 @@ disk, and every image and label is interpolated once, from its own file.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +30,7 @@ from monai.transforms import LoadImage
 
 from scripts.checks import Volume, grid_faults
 from scripts.datalist import case_name
+from scripts.files import replacing, write_json
 from scripts.losses import LocalNCC
 from scripts.metrics import folding_percent, sdlogj
 from scripts.spatial import (
@@ -154,21 +153,18 @@ def points_on_fixed_file(ddf: torch.Tensor, moving: Subject, fixed: Subject) -> 
 
 
 def write_volume(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None:
-    """Write a NIfTI under a temporary name and rename it, so that no half-written file is ever seen.
+    """Write a NIfTI as a whole, with the affine in both sform and qform.
 
     Args:
         path: ends in ``.nii.gz`` or ``.nii``.
         array: (X, Y, Z).
         affine: voxel to RAS mm (4, 4).
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     image = nibabel.Nifti1Image(array, np.asarray(affine, dtype=np.float64))
     image.set_qform(image.affine, code=1)
     image.set_sform(image.affine, code=1)
-    temporary = path.with_name(f"tmp{os.getpid()}_{path.name}")
-    nibabel.save(image, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        nibabel.save(image, temporary)
 
 
 class RegisterFiles:
@@ -275,12 +271,3 @@ class RegisterFiles:
 def local_ncc(image: torch.Tensor, fixed: torch.Tensor) -> float:
     """Mean squared local correlation of two images on one grid, 0 to 1: the similarity that registration maximises."""
     return 1 - float(LocalNCC()(image, fixed))
-
-
-def write_json(path: str | Path, content: Any) -> None:
-    """Write JSON under a temporary name and rename it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, path)

@@ -22,6 +22,7 @@ from typing import Any
 
 from scripts.charts import dice_box_plot
 from scripts.evaluation_folder import Evaluation, mean_of, read_evaluation
+from scripts.files import write_text
 from scripts.report_examples import registration_section, segmentation_section
 from scripts.report_page import (
     PAGE,
@@ -76,7 +77,7 @@ class Report:
         """
         evaluation = read_evaluation(self.folder)
         path = self.folder / "report.html"
-        _write(path, report_html(evaluation, self.title))
+        write_text(path, report_html(evaluation, self.title))
         logger.info("report written to %s", path)
         return path
 
@@ -211,10 +212,3 @@ def _provenance(evaluation: Evaluation) -> str:
     ]
     rows += [["evaluation", text(f"{evaluation.name}, {evaluation.date}")]]
     return section("Provenance", table([], rows, words=True))
-
-
-def _write(path: Path, content: str) -> None:
-    """Write a file whole or not at all: a reader never meets half a page."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(content, encoding="utf-8")
-    os.replace(temporary, path)

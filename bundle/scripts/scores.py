@@ -15,13 +15,13 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from scripts.files import replacing
 
 OVERLAPS = ("dice", "hd95", "asd")
 
@@ -60,11 +60,10 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
     A value that does not exist is an empty field.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not rows:
         path.unlink(missing_ok=True)
         return
-    with _replacing(path) as temporary, open(temporary, "w", newline="") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
@@ -78,7 +77,7 @@ def write_examples(folder: Path, task: str, examples: Sequence[Mapping[str, Any]
         if example is None:
             path.unlink(missing_ok=True)
             continue
-        with _replacing(path) as temporary:
+        with replacing(path) as temporary:
             np.savez_compressed(temporary, **example)
 
 
@@ -120,17 +119,6 @@ def mean_std(values: Sequence[float]) -> dict[str, Any]:
     if not existing.size:
         return {"mean": None, "std": None, "n": 0}
     return {"mean": float(existing.mean()), "std": float(existing.std()), "n": int(existing.size)}
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside a file: it takes the file's place once it is whole, and is removed when writing fails."""
-    temporary = path.with_name(f".{os.getpid()}_{path.name}")  # keeps its suffix, which NumPy would add again
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _cell(value: Any) -> Any:

@@ -13,12 +13,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from scripts.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -42,14 +43,8 @@ def save_atomically(content: Any, path: str | Path) -> None:
         content: what ``torch.save`` takes.
         path: the file; its folder is made when it is missing.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as temporary:
         torch.save(content, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)  # what a full disk left of it
 
 
 def find_weights(folders: Sequence[str]) -> str:
