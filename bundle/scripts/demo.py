@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,9 @@ from scripts.phantom import make_phantoms
 from scripts.weights import bundle_root
 
 logger = logging.getLogger(__name__)
+
+# An empty file that tells a training of the demo, which is made anew, from one that somebody wants to keep.
+MARKER = ".deeprs_demo"
 
 
 def run_bundle(run_id: str, configs: list[str], **overrides: object) -> None:
@@ -52,6 +56,19 @@ def run_bundle(run_id: str, configs: list[str], **overrides: object) -> None:
         )
 
 
+def clear_earlier(folder: Path) -> None:
+    """Make room for the training of this demo, where an earlier demo was; anyone else's training stays.
+
+    Args:
+        folder: of the training. One that is neither empty nor a demo's is left alone, and the training refuses it.
+    """
+    if (folder / MARKER).is_file():
+        shutil.rmtree(folder)
+    if not folder.is_dir() or not any(folder.iterdir()):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARKER).touch()
+
+
 def demo(output_dir: str = "output/demo", seed: int = 0, max_epochs: int | None = None) -> None:
     """Run the whole job; minutes on two cores.
 
@@ -65,7 +82,7 @@ def demo(output_dir: str = "output/demo", seed: int = 0, max_epochs: int | None 
     out, configs = Path(output_dir).resolve(), Path(bundle_root()) / "configs"
     data, train = out / "data", out / "train"
     make_phantoms(str(data), seed=seed)
-    (train / "train_state.pt").unlink(missing_ok=True)  # the training of an earlier demo
+    clear_earlier(train)
     trained = [configs / "train.yaml", configs / "data" / "phantom.yaml"]
     common = {"dataset_dir": data}
     epochs = {} if max_epochs is None else {"max_epochs": max_epochs}

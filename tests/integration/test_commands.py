@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from bundle_runs import CONFIGS, PLACES, STRUCTURES, run_bundle, succeed, write_overlay
+from bundle_runs import CONFIGS, PLACES, STRUCTURES, succeed, write_overlay
 
 #: the configs of this folder and the run id of each; the overlays in its subfolders are tested one by one elsewhere
 COMMANDS = {
@@ -57,10 +57,6 @@ def trained(request, phantoms, tmp_path_factory) -> Trained:
     place, out = PLACES[request.param], folder / "out"
     succeed("training", ["configs/train.yaml", overlay], place, dataset_dir=phantoms, output_dir=out)
     return Trained(place, overlay, phantoms, out)
-
-
-def digest(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_every_config_beside_the_overlays_has_its_command_here():
@@ -129,26 +125,3 @@ def test_registering_takes_two_files_and_a_label(trained, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     for name in volumes:
         assert nib.load(tmp_path / "out" / f"{name}.nii.gz").shape[:3] == nib.load(fixed).shape
-
-
-def test_a_second_training_into_a_folder_is_refused_and_damages_nothing(trained):
-    before = digest(trained.folder)
-    done = run_bundle(
-        "training",
-        ["configs/train.yaml", trained.overlay],
-        trained.place,
-        dataset_dir=trained.data,
-        output_dir=trained.folder,
-        seed=4,
-    )
-    assert done.returncode != 0
-    assert "this folder holds a training already" in done.stdout
-    after = digest(trained.folder)
-    assert {name: after.get(name) for name in before} == before
-
-
-def test_weights_of_another_network_are_refused_with_what_to_do(trained, tmp_path):
-    options = {"dataset_dir": trained.data, "output_dir": tmp_path, "ckpt_dir": trained.folder, "num_labeled": 2}
-    done = run_bundle("evaluating", ["configs/train.yaml", "configs/evaluate.yaml"], trained.place, **options)
-    assert done.returncode != 0
-    assert "Add the `model.yaml` that training wrote beside them" in done.stdout

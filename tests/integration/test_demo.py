@@ -20,6 +20,19 @@ import sys
 import pytest
 from bundle_runs import BUNDLE, ROOT
 
+from scripts.demo import clear_earlier
+
+
+def test_a_demo_makes_room_for_itself_and_for_no_one_else(tmp_path):
+    of_a_demo, of_a_user = tmp_path / "demo" / "train", tmp_path / "mine" / "train"
+    clear_earlier(of_a_demo)
+    of_a_user.mkdir(parents=True)
+    for folder in (of_a_demo, of_a_user):
+        (folder / "model.pt").write_bytes(b"weights")
+        clear_earlier(folder)
+    assert not (of_a_demo / "model.pt").exists()
+    assert [path.name for path in of_a_user.iterdir()] == ["model.pt"]
+
 
 @pytest.mark.slow
 def test_the_demo_beats_doing_nothing_in_both_tasks_and_leaves_a_report(tmp_path):
