@@ -49,11 +49,11 @@ def run_bundle(run_id: str, configs: list[str], **overrides: object) -> None:
     command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", files]
     for key, value in overrides.items():
         command += [f"--{key}", str(value)]
-    logger.info("\n$ %s\n", " ".join(shlex.quote(part) for part in command))
+    # a list of config files is full of single quotes: double ones around it are easier to read and to type
+    shown = " ".join(f'"{part}"' if "'" in part else shlex.quote(part) for part in command)
+    logger.info("\n$ %s\n", shown)
     if subprocess.run(command, check=False).returncode:
-        raise RuntimeError(
-            f"the step '{run_id}' failed; its message is above. The command was:\n  {shlex.join(command)}"
-        )
+        raise RuntimeError(f"the step '{run_id}' failed; its message is above. The command was:\n  {shown}")
 
 
 def clear_earlier(folder: Path) -> None:
