@@ -21,8 +21,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from scripts.phantom import make_phantoms
+
+# The arrays of tests are tiny: threads would spend their time waiting for each other, minutes of it on a busy machine.
+# The commands that tests start inherit this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(scope="session")
