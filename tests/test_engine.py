@@ -321,12 +321,12 @@ def test_outputs_come_from_whichever_group_computed_them_and_are_left_out_where_
     assert item["image"].shape == (1, 16, 16, 16) and item["pred"].shape == (NUM_CLASSES, 16, 16, 16)
 
 
-def linear_update(clip_norm=None, scheduler=None, lr=1.0):
+def linear_update(clip_norm=None):
     network = nn.Linear(2, 1, bias=False)
     nn.init.zeros_(network.weight)
-    optimizer = torch.optim.SGD(network.parameters(), lr=lr)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
     term = {"term": Term(lambda x: x, ["ddf"])}
-    return Update(network, optimizer, term, scheduler and scheduler(optimizer), clip_norm)
+    return Update(network, optimizer, term, clip_norm=clip_norm)
 
 
 @pytest.mark.parametrize(("clip_norm", "moved"), [(None, [-3.0, -4.0]), (10.0, [-3.0, -4.0]), (2.5, [-1.5, -2.0])])
@@ -349,6 +349,21 @@ def test_the_scheduler_advances_with_each_iteration_also_when_a_pair_teaches_not
     )
     trainer.run()
     assert rates == pytest.approx([1e-3, 1e-4, 1e-4, 1e-5])  # the second pair has no label
+
+
+def test_an_update_that_the_schedule_names_twice_takes_two_steps_and_its_rate_falls_once():
+    def trained(schedule):
+        networks = make_networks()
+        updates = make_updates(networks, ["segmentation"], partial(torch.optim.SGD, lr=1e-3))
+        update = updates["segmentation"]
+        update.scheduler = torch.optim.lr_scheduler.StepLR(update.optimizer, step_size=1, gamma=0.1)
+        counted = []
+        update.optimizer.register_step_post_hook(lambda *_: counted.append(update.optimizer.param_groups[0]["lr"]))
+        make_trainer(networks, updates, [make_pair(), make_pair()], schedule=schedule).run()
+        return counted
+
+    assert trained([["segmentation"]]) == pytest.approx([1e-3, 1e-4])
+    assert trained([["segmentation"], ["segmentation"]]) == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
 
 
 def test_only_the_parameters_that_the_optimiser_holds_are_touched():
@@ -449,15 +464,15 @@ def _one_of_two_processes(rank: int, rendezvous: str) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{Path(rendezvous)}", rank=rank, world_size=2)
 
     def stepped(gradient, taught):
-        update = linear_update(scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5))
+        update = linear_update()
         update.network.weight.grad = None if gradient is None else torch.tensor([gradient])
         update.step(taught)
-        return update.network.weight.tolist()[0], update.scheduler.last_epoch
+        return update.network.weight.tolist()[0]
 
-    assert stepped([[2.0, 4.0], [4.0, -4.0]][rank], True) == ([-3.0, 0.0], 1)
+    assert stepped([[2.0, 4.0], [4.0, -4.0]][rank], True) == [-3.0, 0.0]
     # an unlabelled pair in one process: its update takes part in the exchange, with nothing to add
-    assert stepped([[2.0, 4.0], None][rank], rank == 0) == ([-1.0, -2.0], 1)
-    assert stepped(None, False) == ([0.0, 0.0], 1)
+    assert stepped([[2.0, 4.0], None][rank], rank == 0) == [-1.0, -2.0]
+    assert stepped(None, False) == [0.0, 0.0]
 
     networks = make_networks()
     train(networks, make_updates(networks), [make_pair(("moving",) if rank else (), seed=rank)])

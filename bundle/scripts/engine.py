@@ -70,8 +70,8 @@ class Update:
         network: the network that is taught.
         optimizer: over the parameters of that network, or over those of them that are to move.
         terms: name -> :class:`Term`.
-        scheduler: learning-rate schedule, stepped once per iteration, whether or not the pair taught this network; none
-            in the paper.
+        scheduler: learning-rate schedule, advanced once per iteration, however often the schedule of updates names this
+            one and whether or not the pair taught it; none in the paper.
         clip_norm: largest Euclidean norm of the gradient; none in the paper.
     """
 
@@ -100,6 +100,9 @@ class Update:
             if self.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
             self.optimizer.step()
+
+    def advance(self) -> None:
+        """Move the learning-rate schedule on by one iteration."""
         if self.scheduler is not None:
             with warnings.catch_warnings():  # when the very first pair teaches nothing, the schedule goes first
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
@@ -134,8 +137,9 @@ class JointTrainer(Trainer):
 
     ``schedule: [[discriminator], [registration], [segmentation]]`` is the alternating training of the paper
     (Section 3.2): each group sees the networks as the groups before it left them. All names in one group is the fused
-    form: one forward pass of each network, then one step of each. Gradients reach only the parameters of the update
-    that a term belongs to; everything else is left alone by ``backward(inputs=...)``.
+    form: one forward pass of each network, then one step of each. A name in several groups takes a step in each of them,
+    with fresh random draws. Gradients reach only the parameters of the update that a term belongs to; everything else
+    is left alone by ``backward(inputs=...)``.
 
     Args:
         device: where the pairs and networks live.
@@ -217,6 +221,8 @@ class JointTrainer(Trainer):
             total = total + sum(loss.detach() for loss in sums.values())
             carried.update({q: v.detach() for q in self.carry if (v := state.computed(q)) is not None})
             output.update({key: v.detach() for key, q in self.outputs.items() if (v := state.computed(q)) is not None})
+        for update in self.updates.values():
+            update.advance()
         self.state.losses = losses
         size = len(batch["fixed_image"])  # one entry a pair: MONAI would fetch a scalar from the device to repeat it
         self.state.output = {**output, "loss": total.expand(size)}
