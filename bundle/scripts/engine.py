@@ -137,7 +137,7 @@ class JointTrainer(Trainer):
 
     ``schedule: [[discriminator], [registration], [segmentation]]`` is the alternating training of the paper
     (Section 3.2): each group sees the networks as the groups before it left them. All names in one group is the fused
-    form: one forward pass of each network, then one step of each. A name in several groups takes a step in each of them,
+    form: one forward pass of each network, then one step of each. A name in several groups steps in each of them,
     with fresh random draws. Gradients reach only the parameters of the update that a term belongs to; everything else
     is left alone by ``backward(inputs=...)``.
 
