@@ -16,7 +16,8 @@ import torch
 from monai.networks.nets import UNet
 from torch import nn
 
-from scripts.networks import PairDiscriminator, VoxelMorph2, check_multiple, required_multiple
+from scripts.metrics import folding_percent
+from scripts.networks import PairDiscriminator, RegistrationUNet, VoxelMorph2, check_multiple, required_multiple
 
 
 def images(*shape, seed=0):
@@ -84,6 +85,32 @@ def test_half_resolution_predicts_on_half_the_grid_in_voxels_of_the_whole():
     assert shapes == [(2, 3, 4, 4, 4)]
 
 
+@pytest.mark.parametrize("half_resolution", [False, True])
+def test_an_integrated_field_does_not_fold_where_the_velocity_itself_would(half_resolution):
+    channels = (4,) * (3 if half_resolution else 5)
+
+    def folding(steps):
+        torch.manual_seed(0)
+        network = VoxelMorph2((4, 4), channels, half_resolution, flow_init_std=0.7, integration_steps=steps)
+        x = torch.linspace(0, 1, 16)
+        waves = torch.sin(9 * x)[:, None, None] * torch.cos(7 * x)[:, None] * torch.cos(8 * x)
+        return float(folding_percent(network(waves[None, None], -waves[None, None])).mean())
+
+    assert folding(0) > 1
+    assert folding(7) < 0.1 * folding(0)
+
+
+def test_a_constant_velocity_is_the_field():
+    network = VoxelMorph2((4, 4), (4,) * 3, half_resolution=True, flow_init_std=0.0, integration_steps=4)
+    nn.init.constant_(network.flow.bias, 1.5)
+    torch.testing.assert_close(network(*images(8, 8, 8)), torch.full((2, 3, 8, 8, 8), 1.5))
+
+
+def test_each_subject_may_have_several_channels():
+    network = VoxelMorph2((4, 4), (4,) * 5, in_channels=3)
+    assert network(torch.rand(1, 3, 8, 8, 8), torch.rand(1, 3, 8, 8, 8)).shape == (1, 3, 8, 8, 8)
+
+
 def test_a_side_that_is_no_multiple_is_refused_with_the_multiple_and_a_shape_that_fits():
     with pytest.raises(ValueError, match=r"multiple of 16, got \(16, 24, 40\).*`spatial_size` to \[16, 32, 48\]"):
         VoxelMorph2()(*images(16, 24, 40))
@@ -96,6 +123,40 @@ def test_a_side_that_is_no_multiple_is_refused_with_the_multiple_and_a_shape_tha
 def test_channel_lists_that_do_not_fit_together_are_refused(encoder, decoder, half_resolution, expected):
     with pytest.raises(ValueError, match=f"need {expected} decoder channels, got {len(decoder)}"):
         VoxelMorph2(encoder, decoder, half_resolution)
+
+
+# ---- a U-Net that registers
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_untrained_u_net_is_the_identity_to_a_hundredth_of_a_voxel(channels):
+    network = RegistrationUNet(unet(in_channels=2 * channels, out_channels=8), features=8)
+    ddf = network(*(image.expand(-1, channels, -1, -1, -1) for image in images(8, 16, 8)))
+    assert ddf.shape == (2, 3, 8, 16, 8)
+    assert 0 < ddf.abs().max() < 1e-2
+
+
+def test_a_u_net_puts_the_moving_image_first_and_its_bias_is_in_voxels():
+    network = RegistrationUNet(nn.Identity(), features=2, flow_init_std=0.0)
+    nn.init.constant_(network.flow.bias, 1.5)
+    moving, fixed = images(4, 4, 4)
+    assert torch.equal(network(moving, fixed), torch.full((2, 3, 4, 4, 4), 1.5))
+    nn.init.dirac_(network.flow.weight)
+    torch.testing.assert_close(network(moving, fixed)[:, :2], torch.cat([moving, fixed], dim=1) + 1.5)
+
+
+def test_every_parameter_of_a_u_net_that_registers_learns():
+    network = RegistrationUNet(unet(out_channels=4), features=4, flow_init_std=0.1)
+    network(*images(8, 8, 8)).square().mean().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    assert network.flow.weight.grad.abs().max() > 0
+
+
+def test_a_u_net_refuses_a_side_that_its_strides_do_not_divide():
+    network = RegistrationUNet(unet((4, 8, 16), (2, 2), out_channels=4), features=4)
+    assert required_multiple([network]) == 4
+    with pytest.raises(ValueError, match=r"RegistrationUNet.*multiple of 4, got \(6, 8, 8\)"):
+        network(*images(6, 8, 8))
 
 
 # ---- the discriminator

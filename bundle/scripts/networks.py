@@ -8,9 +8,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The networks that MONAI does not have: VoxelMorph-2 as published, and a discriminator of image pairs.
+"""The networks that MONAI does not have: VoxelMorph-2 as published, a U-Net that registers, a pair discriminator.
 
-Segmentation networks come from MONAI by config. Both networks here take the two images of a pair as two arguments,
+Segmentation networks come from MONAI by config. The networks here take the two images of a pair as two arguments,
 so that the rest of the bundle never has to know how they are stacked.
 """
 
@@ -22,6 +22,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from scripts.warping import integrate
 
 
 def _conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
@@ -47,6 +49,9 @@ class VoxelMorph2(nn.Module):
         half_resolution: predict the field at half resolution and upsample it linearly. The field is smoother, and
             the convolutions at full resolution, most of the cost, are saved.
         flow_init_std: standard deviation of the initial weights of the last convolution.
+        in_channels: channels of each of the two inputs.
+        integration_steps: take what the last convolution puts out for a stationary velocity, and integrate it by this
+            many squarings into a field that does not fold. 0, as in the paper: it is the field itself.
 
     Raises:
         ValueError: when the channel lists do not fit together, or an input has sides of the wrong multiple.
@@ -58,6 +63,8 @@ class VoxelMorph2(nn.Module):
         decoder_channels: Sequence[int] = (32, 32, 32, 32, 32, 16, 16),
         half_resolution: bool = False,
         flow_init_std: float = 1e-5,
+        in_channels: int = 1,
+        integration_steps: int = 0,
     ) -> None:
         super().__init__()
         levels = len(encoder_channels)
@@ -68,8 +75,8 @@ class VoxelMorph2(nn.Module):
                 f"need {expected} decoder channels, got {len(decoder_channels)}: {tuple(decoder_channels)}."
             )
         self.multiple = 2**levels
-        self.half_resolution = half_resolution
-        inputs = [2, *encoder_channels]
+        self.half_resolution, self.integration_steps = half_resolution, integration_steps
+        inputs = [2 * in_channels, *encoder_channels]
         self.encoder = nn.ModuleList(_conv(i, o, stride=2) for i, o in zip(inputs, encoder_channels, strict=False))
         # decoder_channels[0] works at the coarsest level; each following one sees the skip of the next finer level
         self.bottom = _conv(encoder_channels[-1], decoder_channels[0])
@@ -81,7 +88,7 @@ class VoxelMorph2(nn.Module):
         self.at_full = nn.Sequential()
         if not half_resolution:
             first, second = decoder_channels[levels + 1 :]
-            self.at_full = nn.Sequential(_conv(decoder_channels[levels] + 2, first), _conv(first, second))
+            self.at_full = nn.Sequential(_conv(decoder_channels[levels] + 2 * in_channels, first), _conv(first, second))
         self.flow = nn.Conv3d(decoder_channels[-1], 3, kernel_size=3, padding=1)
         nn.init.normal_(self.flow.weight, std=flow_init_std)
         nn.init.zeros_(self.flow.bias)
@@ -90,7 +97,7 @@ class VoxelMorph2(nn.Module):
         """Predict the field that pulls ``moving`` onto ``fixed``.
 
         Args:
-            moving: images (B, 1, D, H, W), intensities in [0, 1].
+            moving: images (B, in_channels, D, H, W), intensities in [0, 1].
             fixed: images of the same shape.
 
         Returns:
@@ -107,8 +114,54 @@ class VoxelMorph2(nn.Module):
             features = decode(torch.cat([F.interpolate(features, scale_factor=2.0), skips.pop()], dim=1))
         features = self.at_half(features)
         if self.half_resolution:
-            return F.interpolate(self.flow(features), scale_factor=2.0, mode="trilinear")
-        return self.flow(self.at_full(torch.cat([F.interpolate(features, scale_factor=2.0), images], dim=1)))
+            return F.interpolate(self._field(features, voxel=2.0), scale_factor=2.0, mode="trilinear")
+        features = self.at_full(torch.cat([F.interpolate(features, scale_factor=2.0), images], dim=1))
+        return self._field(features, voxel=1.0)
+
+    def _field(self, features: torch.Tensor, voxel: float) -> torch.Tensor:
+        flow = self.flow(features)  # in voxels of the full grid, of which one of this grid holds `voxel`
+        if not self.integration_steps:
+            return flow
+        return voxel * integrate(flow.float() / voxel, self.integration_steps)
+
+
+class RegistrationUNet(nn.Module):
+    """A U-Net as registration network: R of PC-Reg and BRBS (algorithms.md 1.1).
+
+    Wraps any network that keeps the size of a volume, and predicts the field from its last features. That convolution
+    is its own because a small start cannot be had from outside: the last unit of MONAI's ``UNet`` adds its input to
+    what it computes. The wrapped network starts as it likes; the field starts as the identity to within a hundredth of
+    a voxel.
+
+    Args:
+        network: maps the stacked images (B, 2 C, D, H, W) to features (B, ``features``, D, H, W).
+        features: channels that ``network`` puts out.
+        flow_init_std: standard deviation of the initial weights of the last convolution; its bias starts at 0.
+    """
+
+    def __init__(self, network: nn.Module, features: int, flow_init_std: float = 1e-5) -> None:
+        super().__init__()
+        self.network = network
+        self.multiple = _multiple(network)
+        self.flow = nn.Conv3d(features, 3, kernel_size=3, padding=1)
+        nn.init.normal_(self.flow.weight, std=flow_init_std)
+        nn.init.zeros_(self.flow.bias)
+
+    def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
+        """Predict the field that pulls ``moving`` onto ``fixed``.
+
+        Args:
+            moving: images, or stacks of regions, (B, C, D, H, W), intensities in [0, 1].
+            fixed: the same of the fixed subject, of the same shape.
+
+        Returns:
+            Displacement (B, 3, D, H, W) in voxels of the fixed grid, channels in array order.
+
+        Raises:
+            ValueError: when a side of the volume is no multiple of what the network needs.
+        """
+        check_multiple(fixed.shape[2:], self.multiple, "RegistrationUNet")
+        return self.flow(self.network(torch.cat([moving, fixed], dim=1)))
 
 
 class PairDiscriminator(nn.Module):
