@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.utils import set_determinism
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,6 +59,36 @@ TINY: dict[str, Any] = {
     "registration_def::decoder_channels": [4, 4, 4],
     "registration_def::half_resolution": True,
 }
+
+
+#: what makes networks tiny whose sizes are not those of a UNet, by the name of their class
+TINY_SIZES: dict[str, dict[str, Any]] = {
+    "FCN": {"network_def::channels": [4, 8]},
+    "SegNet": {"network_def::channels": [4, 8]},
+    "LastOutput": {"network_def::network::features": [8] * 6},
+    "Padded": {  # V-Net: of one size, with batch norm, which at the bottom needs more than one voxel
+        "batch_size": 2,
+        "updates::segmentation::optimizer": {  # without the moments of Adam, of which half a gigabyte would be written
+            "_target_": "torch.optim.SGD",
+            "params": "$@network.parameters()",
+            "lr": 0.01,
+        },
+    },
+}
+
+
+def tiny(configs: Sequence[str]) -> dict[str, Any]:
+    """``TINY`` for configs relative to ``bundle/configs``, whatever they have in place of UNet and VoxelMorph-2."""
+    merged = ConfigParser.load_config_files([str(CONFIGS / config) for config in configs])
+    entries = dict(TINY)
+    for name, usual in {"network_def": "UNet", "registration_def": "VoxelMorph2"}.items():
+        found = merged[name]["_target_"].split(".")[-1]
+        if found != usual:
+            entries = {key: value for key, value in entries.items() if not key.startswith(f"{name}::")}
+            entries |= TINY_SIZES.get(found, {})
+    if merged["train"]["sampler"]["kinds"].get("unlabeled_labeled"):
+        entries["seed"] = 15  # draws a labelled fixed and a labelled moving image for the first two iterations
+    return entries
 
 
 def write_overlay(path: Path, **entries: Any) -> Path:

@@ -87,6 +87,14 @@ def test_the_tensors_of_a_pair_are_plain(dataset):
     assert {type(value) for value in dataset[0, 1].values()} == {str, torch.Tensor}
 
 
+def test_a_third_index_brings_a_third_image_and_changes_nothing_else(dataset):
+    pair, triplet = dataset[1, 2], dataset[1, 2, 3]
+    assert triplet["style_case"] == "v" and "style_label" not in triplet
+    assert torch.equal(triplet["style_image"], dataset[0, 3]["fixed_image"])
+    assert triplet.keys() - pair.keys() == {"style_case", "style_image", "style_affine"}
+    assert all(torch.equal(pair[key], triplet[key]) for key in pair if not key.endswith("case"))
+
+
 def test_labelled_subjects_come_first(dataset):
     assert len(dataset) == 5
     assert (dataset.labeled_indices, dataset.unlabeled_indices) == ((0, 1), (2, 3, 4))
@@ -179,6 +187,24 @@ def test_pairs_are_a_function_of_seed_and_epoch():
     assert pairs_of(resumed, 2) == epochs[2]
     assert epochs[1] != epochs[2]
     assert pairs_of(PairSampler(subjects, seed=8), 2) != epochs[2]
+
+
+@pytest.mark.parametrize("kind", ["labeled_unlabeled", "unlabeled_unlabeled"])
+def test_a_third_subject_is_any_unlabelled_one_outside_the_pair_and_leaves_the_pairs_as_they_are(kind):
+    subjects = Subjects(2, 4)
+    options = {"kinds": {kind: 1}, "length": 400, "batch_size": 2, "seed": 7}
+    with_style = PairSampler(subjects, style=True, **options)
+    triplets = pairs_of(with_style, epoch=3)
+    assert [triplet[:2] for triplet in triplets] == pairs_of(PairSampler(subjects, **options), epoch=3)
+    assert triplets == pairs_of(with_style, epoch=3) != pairs_of(with_style, epoch=4)
+    assert all(style not in pair for *pair, style in triplets)
+    counts = Counter(style for *_, style in triplets)
+    assert set(counts) == set(subjects.unlabeled_indices) and min(counts.values()) > 140
+
+
+def test_a_third_subject_that_is_not_there_is_asked_for():
+    with pytest.raises(ValueError, match=r"no unlabelled subject is left.*beside the pair \(\d, 2\); add another"):
+        list(PairSampler(Subjects(2, 1), style=True))
 
 
 @pytest.mark.parametrize(

@@ -114,3 +114,9 @@ def test_load_all_leaves_out_what_has_no_file_unless_it_is_required(tmp_path):
     assert all(same(each, network(seed=1)) for each in loaded.values())
     with pytest.raises(FileNotFoundError, match="model_discriminator.pt"):
         load_all(networks, str(tmp_path), required=["discriminator"])
+
+
+def test_load_all_leaves_out_networks_that_served_in_training_alone(tmp_path):
+    save_atomically(network(seed=1).state_dict(), tmp_path / FILES["segmentation"])
+    networks = {"segmentation": network(seed=2), "teacher": network(seed=3)}
+    assert load_all(networks, str(tmp_path)).keys() == {"segmentation"}

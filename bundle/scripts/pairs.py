@@ -37,10 +37,12 @@ KINDS = {
     "labeled_labeled": ("labeled", "labeled"),
     "unlabeled_unlabeled": ("unlabeled", "unlabeled"),
 }
+# What the subjects of a pair are called; the third, whose image lends its style, is optional.
+ROLES = ("moving", "fixed", "style")
 
 
 class PairDataset(Dataset):
-    """Pairs of cached subjects, addressed by ``(moving index, fixed index)``.
+    """Pairs of cached subjects, addressed by ``(moving index, fixed index)`` or ``(moving, fixed, style index)``.
 
     Indices count the labelled subjects first, then the unlabelled ones.
 
@@ -72,17 +74,17 @@ class PairDataset(Dataset):
         """The number of subjects; the number of pairs is the sampler's affair."""
         return len(self.subjects)
 
-    def __getitem__(self, pair: tuple[int, int]) -> dict[str, Any]:
-        """Put two subjects together.
+    def __getitem__(self, pair: tuple[int, ...]) -> dict[str, Any]:
+        """Put two subjects together, or three.
 
         Returns:
             ``moving_image`` and ``fixed_image`` (C, D, H, W); ``moving_label`` and ``fixed_label`` (1, D, H, W) of the
             labelled ones; ``moving_affine`` and ``fixed_affine`` (4, 4), voxel to RAS mm, where the transform keeps
-            them; and the names ``moving_case`` and ``fixed_case``. The tensors are plain, since each operation on a
-            :class:`~monai.data.MetaTensor` takes longer.
+            them; and the names ``moving_case`` and ``fixed_case``. For a third index the same of ``style``. The tensors
+            are plain, since each operation on a :class:`~monai.data.MetaTensor` takes longer.
         """
         entry: dict[str, Any] = {}
-        for role, index in zip(("moving", "fixed"), pair, strict=True):
+        for role, index in zip(ROLES[: max(2, len(pair))], pair, strict=True):
             subject = self.subjects[index]
             entry[f"{role}_case"] = subject["case"]
             for key in ("image", "label"):
@@ -113,9 +115,10 @@ class PairSampler(Sampler):
             pair differently train equally long; all pairs of the kinds where there is no unlabelled subject.
         batch_size: pairs per batch.
         seed: of all draws.
+        style: draw a third subject for each pair, any unlabelled one that is not in the pair. The pairs stay the same.
 
     Raises:
-        ValueError: an unknown kind, or one for which there are no subjects.
+        ValueError: an unknown kind, or one for which there are no subjects; while it draws, no third subject.
     """
 
     def __init__(
@@ -125,6 +128,7 @@ class PairSampler(Sampler):
         length: int | None = None,
         batch_size: int = 1,
         seed: int = 0,
+        style: bool = False,
     ) -> None:
         self.pools = {
             "labeled": tuple(dataset.labeled_indices),
@@ -138,6 +142,7 @@ class PairSampler(Sampler):
         self.batch_size = batch_size
         self.length = self._default_length() if length is None else length
         self.seed = seed
+        self.style = style
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -148,13 +153,22 @@ class PairSampler(Sampler):
         """Batches per epoch."""
         return self.length
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        """The batches of the epoch, each a list of (moving index, fixed index)."""
+    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
+        """The batches of the epoch, each a list of (moving index, fixed index), with ``style`` of its index, too."""
         rng = np.random.default_rng([self.seed, self.epoch])
         drawn = rng.choice(list(self.kinds), self.length, p=list(self.kinds.values()))
         walks = {kind: self._walk(kind) for kind in self.kinds}
+        styles = np.random.default_rng([self.seed, self.epoch, len(KINDS)])  # the stream after those of the kinds
         for kind in drawn:
-            yield [next(walks[kind]) for _ in range(self.batch_size)]
+            pairs = [next(walks[kind]) for _ in range(self.batch_size)]
+            yield [(*pair, self._other(pair, styles)) for pair in pairs] if self.style else pairs
+
+    def _other(self, pair: tuple[int, int], rng: np.random.Generator) -> int:
+        """An unlabelled subject that is not in the pair."""
+        others = [index for index in self.pools["unlabeled"] if index not in pair]
+        if not others:
+            raise ValueError(f"no unlabelled subject is left for a third image beside the pair {pair}; add another.")
+        return int(rng.choice(others))
 
     def _walk(self, kind: str) -> Iterator[tuple[int, int]]:
         # A random stream of its own: how often another kind is drawn does not change the pairs of this one.

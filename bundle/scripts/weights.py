@@ -110,7 +110,8 @@ def load_all(
     """Those networks that have weights in a folder, loaded.
 
     Args:
-        networks: ``segmentation``, ``registration``, ``discriminator``.
+        networks: ``segmentation``, ``registration``, ``discriminator``; others served in training alone, and are left
+            out.
         folder: where the files lie.
         required: those that must be there; another one without a file is left out.
         device: where the networks go.
@@ -121,5 +122,6 @@ def load_all(
     Raises:
         FileNotFoundError: when the weights of a required one are missing.
     """
-    names = [name for name in networks if name in required or (Path(folder) / FILES[name]).is_file()]
+    exported = [name for name in networks if name in FILES]
+    names = [name for name in exported if name in required or (Path(folder) / FILES[name]).is_file()]
     return {name: load_weights(networks[name], folder, FILES[name], device) for name in names}

@@ -1,0 +1,66 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""In every recipe, each update teaches its own network and no other, and each of its terms has something to teach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from bundle_runs import CONFIGS, tiny, workflow
+
+from scripts.engine import JointTrainer, Term, to_device
+
+RECIPES = sorted(path.name for path in CONFIGS.glob("recipes/*.yaml"))
+LATE = 10**6  # an iteration by which every term has started
+
+
+def networks_with_gradient(trainer: JointTrainer) -> set[str]:
+    return {
+        name
+        for name, network in trainer.networks.items()
+        if any(parameter.grad is not None for parameter in network.parameters())
+    }
+
+
+def largest_gradient(trainer: JointTrainer, name: str) -> float:
+    return max(float(p.grad.abs().max()) for p in trainer.updates[name].parameters if p.grad is not None)
+
+
+def labelled_batch(batches: list[dict], term: Term) -> dict:
+    """A pair that the term does not sit out, with as many labels as the recipe ever sees."""
+    batches = [batch for batch in batches if term.is_live(batch, LATE)]
+    return max(batches, key=lambda batch: sum(name.endswith("_label") for name in batch))
+
+
+@pytest.mark.parametrize("recipe", ["train.yaml", *RECIPES])
+def test_each_term_reaches_the_network_of_its_update_and_no_other(recipe, phantoms, tmp_path: Path):
+    configs = ["train.yaml"] if recipe == "train.yaml" else ["train.yaml", f"recipes/{recipe}"]
+    entries = tiny(configs) | {"dataset_dir": str(phantoms), "output_dir": str(tmp_path), "iterations_per_epoch": 6}
+    with workflow(configs, **entries) as training:
+        trainer = training.parser.get_parsed_content("train::trainer")
+    trainer.state.iteration = LATE
+    batches = [to_device(batch, trainer.state.device) for batch in trainer.data_loader]
+    for name, update in trainer.updates.items():
+        terms = dict(update.terms)
+        assert any(term.weight for term in terms.values())
+        trainer.schedule = [[name]]
+        for key, term in terms.items():
+            if not term.weight:  # for its curve alone
+                continue
+            update.terms = {key: term}
+            for network in trainer.networks.values():
+                network.zero_grad(set_to_none=True)
+            trainer._iteration(trainer, labelled_batch(batches, term))
+            assert networks_with_gradient(trainer) == {name}, key
+            assert 0 < largest_gradient(trainer, name) < torch.inf, key
+        update.terms = terms

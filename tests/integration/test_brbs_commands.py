@@ -1,0 +1,44 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""BRBS by the commands of DeepRS: trained, evaluated, and its weights used on files."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import pytest
+import yaml
+from bundle_runs import succeed, tiny
+
+RECIPE = ["configs/train.yaml", "configs/recipes/brbs.yaml"]
+
+
+@pytest.mark.slow
+def test_brbs_trains_evaluates_segments_and_registers_by_the_commands_of_deeprs(phantoms, tmp_path):
+    overlay, out = tmp_path / "tiny.yaml", tmp_path / "out"
+    overlay.write_text(yaml.safe_dump(tiny([name.removeprefix("configs/") for name in RECIPE])))
+    configs, model = [*RECIPE, overlay], out / "model.yaml"
+    succeed("training", configs, dataset_dir=phantoms, output_dir=out)
+    assert {path.name for path in out.glob("*.pt")} == {"model.pt", "model_registration.pt", "train_state.pt"}
+
+    options = {"dataset_dir": phantoms, "output_dir": tmp_path / "eval", "ckpt_dir": out, "max_pairs": 2}
+    succeed("evaluating", [*configs, "configs/evaluate.yaml"], **options)
+    metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert [metrics[task]["n"] for task in ("segmentation", "registration")] == [3, 2]
+
+    options = {"dataset_dir": phantoms, "output_dir": tmp_path / "segmented"}
+    succeed("inferring", ["configs/inference.yaml", model], **options)
+    assert len(list((tmp_path / "segmented").glob("*_seg.nii.gz"))) == 10
+
+    moving, fixed = (phantoms / "images" / f"phantom_00{number}.nii.gz" for number in (0, 3))
+    succeed("registering", ["configs/register.yaml", model], output_dir=tmp_path / "pair", moving=moving, fixed=fixed)
+    assert nib.load(tmp_path / "pair" / "warped.nii.gz").shape == nib.load(fixed).shape
