@@ -1,6 +1,7 @@
 # DeepRS: everything a developer runs, in the project's own environment (.venv). `make` alone lists the targets.
 #
 #   make train DATASET=dir [OUT=dir] [CONFIG="overlay.yaml ..."] [ARGS="--max_epochs 2 ..."]
+#   make pc-reg-rt DATASET=dir [OUT=dir] [CONFIG="overlay.yaml ..."]
 #   make demo [OUT=dir]
 
 VENV := .venv
@@ -20,7 +21,7 @@ CONFIGS = ['$(subst $(space),'$(comma)',$(strip $(abspath bundle/configs/train.y
 export PYTHONPATH := $(CURDIR)/bundle
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train test test-slow lint bench clean dataset-named
+.PHONY: help setup demo train pc-reg-rt test test-slow lint bench classical-env clean dataset-named
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
@@ -43,7 +44,13 @@ train: OUT ?= output/train
 train: dataset-named $(READY)  ## train on your data: DATASET=dir [OUT=dir] [CONFIG="overlay.yaml"] [ARGS="--max_epochs 2"]
 	mkdir -p "$(OUT)"
 	$(PY) -m monai.bundle run training --config_file "$(CONFIGS)" \
-		--dataset_dir "$$(cd "$(DATASET)" && pwd)" --output_dir "$$(cd "$(OUT)" && pwd)" $(ARGS)
+		--dataset_dir "$$(cd "$(DATASET)" && pwd)" --output_dir "$$(cd "$(OUT)" && pwd)" \
+		$(if $(PRETRAINED),--pretrained "$$(cd "$(PRETRAINED)" && pwd)") $(ARGS)
+
+pc-reg-rt: OUT ?= output/pc_reg_rt
+pc-reg-rt: dataset-named $(READY)  ## PC-Reg-RT, both of its stages: DATASET, OUT, CONFIG, ARGS as for train
+	$(MAKE) train OUT="$(OUT)/stage1" CONFIG="$(CONFIG) bundle/configs/recipes/pc_reg.yaml"
+	$(MAKE) train OUT="$(OUT)" CONFIG="$(CONFIG) bundle/configs/recipes/pc_reg_rt.yaml" PRETRAINED="$(OUT)/stage1"
 
 dataset-named:
 	@test -d "$(DATASET)" || { echo 'make train: DATASET="$(DATASET)" is not a folder. Name the one that holds your' \
@@ -61,6 +68,10 @@ lint: $(READY)  ## ruff: rules and format
 
 bench: $(READY)  ## speed against MONAI's own losses and warps -> benchmarks/results/speed.json
 	$(PY) benchmarks/speed.py
+
+classical-env: $(READY)  ## make .venv-classical: the tools that benchmarks/classical.py compares with
+	$(PY) -m venv .venv-classical
+	.venv-classical/bin/python -m pip install --quiet -r requirements-classical.txt
 
 clean:  ## remove caches and build leftovers; .venv and output/ stay
 	rm -rf .pytest_cache .ruff_cache build dist *.egg-info

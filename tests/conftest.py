@@ -22,6 +22,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from bundle_runs import tiny, workflow
 
 from scripts.phantom import make_phantoms
 
@@ -104,4 +105,14 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten phantoms of about 16 voxels a side: 2 labelled, 3 unlabelled, 2 for validation, 3 for the test."""
     folder = tmp_path_factory.mktemp("phantoms")
     make_phantoms(folder, num_labeled=2, num_unlabeled=3, num_validation=2, num_test=3, size=16)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pc_reg(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two iterations of PC-Reg on the phantoms: weights and model.yaml."""
+    folder = tmp_path_factory.mktemp("pc_reg")
+    configs = ["train.yaml", "recipes/pc_reg.yaml"]
+    with workflow(configs, dataset_dir=str(phantoms), output_dir=str(folder), **tiny(configs)) as training:
+        training.run()
     return folder

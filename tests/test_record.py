@@ -84,3 +84,25 @@ def test_outside_a_config_there_is_a_model_yaml_alone(tmp_path):
     engine.run([0])
     assert [path.name for path in tmp_path.iterdir()] == ["model.yaml"]
     assert yaml.safe_load((tmp_path / "model.yaml").read_text()) == {"num_classes": 3, "ckpt_dir": str(tmp_path)}
+
+
+def test_what_a_copied_entry_refers_to_is_copied_too_unless_its_value_is_known():
+    config = {
+        "num_classes": "$1 + 2",
+        "state": {"num_classes": "@num_classes", "sampling": "@sampling", "masks": "hard"},
+        "sampling": {"a": "$@shape::beta / 2", "again": "@state"},
+        "shape": {"beta": 0.6},
+        "spatial_size": [16, 16, 16],
+    }
+    handler = ConfigParser(
+        {
+            **config,
+            "handler": {
+                "_target_": "scripts.record.RecordConfig",
+                "folder": "out",
+                "model": {"num_classes": 3},
+                "copied": ["state"],
+            },
+        }
+    ).get_parsed_content("handler")
+    assert handler.model == {"num_classes": 3, **{key: config[key] for key in ("state", "sampling", "shape")}}

@@ -28,7 +28,8 @@ from scripts.cases import Cases
 from scripts.files import write_json
 from scripts.metrics import dice_per_structure, folding_percent, sdlogj, surface_distances
 from scripts.pairs import ordered_pairs, read_pairs
-from scripts.registration import Subject, load_subject, points_on_fixed_file, register_pair
+from scripts.refinement import Refinement
+from scripts.registration import Registered, Subject, load_subject, points_on_fixed_file, register_pair
 from scripts.report import Report
 from scripts.scores import OVERLAPS, format_table, mean, mean_std, summarise, write_csv, write_examples
 from scripts.spatial import sample_label_at, spacing_of, voxel_points
@@ -57,6 +58,7 @@ class Evaluation:
         test_pairs: JSON file of pairs to register instead of pairs of the test list.
         max_pairs: at most this many ordered pairs, drawn by ``seed``; None is all n (n - 1).
         seed: of that draw.
+        refinement: improves the field of each pair.
         report: also make ``report.html``.
         provenance: small facts to keep in ``metrics.json`` (weights, data set).
         device: where the networks are.
@@ -75,6 +77,7 @@ class Evaluation:
         test_pairs: str | None = None,
         max_pairs: int | None = None,
         seed: int = 0,
+        refinement: Refinement | None = None,
         report: bool = False,
         provenance: Mapping[str, Any] | None = None,
         device: torch.device | str = "cpu",
@@ -84,7 +87,7 @@ class Evaluation:
         self.preprocessing, self.postprocessing = preprocessing, postprocessing
         self.networks, self.state, self.tasks = dict(networks), state, tuple(tasks)
         self.test_pairs, self.max_pairs, self.seed = test_pairs, max_pairs, seed
-        self.report, self.provenance = report, dict(provenance or {})
+        self.report, self.provenance, self.refinement = report, dict(provenance or {}), refinement
         self.device, self.amp_dtype = device, torch.bfloat16 if amp else None
 
     def run(self) -> dict[str, Any]:
@@ -191,7 +194,7 @@ class Evaluation:
                 subjects.setdefault(case["image"], subjects.get(case["image"]) or self._load(case))
                 for case in (moving_case, fixed_case)
             )
-            result = register_pair(moving, fixed, self.networks, self.state, self.device, self.amp_dtype)
+            result = self._register(moving, fixed)
             scores = self._score_field(result.ddf, moving, fixed)
             before = self._score_field(torch.zeros_like(result.ddf), moving, fixed)
             extra = {
@@ -206,6 +209,9 @@ class Evaluation:
             ranking.append((dice, identity, moving, fixed))
         return rows, [self._pair_example(*entry) for entry in _worst_median_best(ranking)]
 
+    def _register(self, moving: Subject, fixed: Subject) -> Registered:
+        return register_pair(moving, fixed, self.networks, self.state, self.device, self.amp_dtype, self.refinement)
+
     def _score_field(self, ddf: torch.Tensor, moving: Subject, fixed: Subject) -> list[dict[str, Any]]:
         points = points_on_fixed_file(ddf, moving, fixed)
         warped = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)
@@ -213,7 +219,7 @@ class Evaluation:
 
     def _pair_example(self, dice: float, identity_dice: float, moving: Subject, fixed: Subject) -> dict[str, Any]:
         """The pair on the networks' grid, for pictures."""
-        result = register_pair(moving, fixed, self.networks, self.state, self.device, self.amp_dtype)
+        result = self._register(moving, fixed)
         moving_label, fixed_label = (
             sample_label_at(
                 subject.label.as_tensor(),

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 from ignite.engine import Engine, Events
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ReferenceResolver
 
 from scripts.files import write_text
 
@@ -33,14 +33,15 @@ class RecordConfig:
     Args:
         folder: where the weights go.
         model: entries of ``model.yaml`` by value, such as the labels that were found in the data.
-        copied: ids of the config that are copied into ``model.yaml`` as they stand, unresolved.
+        copied: ids of the config that are copied into ``model.yaml`` as they stand, unresolved, together with the
+            entries they refer to, such as the ``sampling`` of a ``state``.
     """
 
     def __init__(self, folder: str, model: Mapping[str, Any], copied: Sequence[str]) -> None:
         self.folder = Path(folder)
         parser = _config_parser()
         self.merged = parser.get() if parser is not None else None
-        self.model = {**model, **({key: parser.get(key) for key in copied} if parser is not None else {})}
+        self.model = {**model, **(_with_references(parser, copied, known=model) if parser is not None else {})}
 
     def attach(self, engine: Engine) -> None:
         """Listen to the trainer."""
@@ -51,6 +52,18 @@ class RecordConfig:
         for name, content in (("config.yaml", self.merged), ("model.yaml", model)):
             if content is not None:
                 write_text(self.folder / name, yaml.dump(content, Dumper=_ConfigDumper, sort_keys=False, width=120))
+
+
+def _with_references(parser: ConfigParser, ids: Sequence[str], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of a config as text, and the top-level entries they refer to, except for those that are known."""
+    entries, pending = {}, list(ids)
+    while pending:
+        key = pending.pop(0)
+        if key not in entries and key not in known:
+            entries[key] = parser.get(key)
+            references = ReferenceResolver.find_refs_in_config(entries[key], id=key)
+            pending += [reference.split("::")[0] for reference in references]
+    return entries
 
 
 def _config_parser() -> ConfigParser | None:

@@ -20,6 +20,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from scripts.datalist import case_name
 from scripts.files import replacing, write_json
 from scripts.losses import LocalNCC
 from scripts.metrics import folding_percent, sdlogj
+from scripts.refinement import Refinement
 from scripts.spatial import (
     displacement_lps,
     moving_points,
@@ -78,7 +80,7 @@ class Registered:
     Args:
         pair: the state of the pair on the networks' grid, for whatever else is asked of it.
         ddf: displacement (1, 3, D, H, W) in voxels of the networks' grid.
-        seconds: wall time of the registration network, without files and without writing.
+        seconds: wall time of the networks and the refinement, without files and without writing.
     """
 
     pair: PairState
@@ -118,6 +120,7 @@ def register_pair(
     state: Callable[..., PairState],
     device: torch.device | str = "cpu",
     amp_dtype: torch.dtype | None = None,
+    refinement: Refinement | None = None,
 ) -> Registered:
     """Register ``moving`` onto ``fixed``; without a registration network, centre onto centre (the identity field).
 
@@ -128,6 +131,7 @@ def register_pair(
         state: makes the state of a pair.
         device: where the networks are.
         amp_dtype: type of the networks under autocast, or None.
+        refinement: improves the field of this pair.
 
     Returns:
         The field and its state.
@@ -138,7 +142,10 @@ def register_pair(
     if "registration" not in networks:
         carried = {"ddf": batch["fixed_image"].new_zeros(1, 3, *batch["fixed_image"].shape[2:])}
     start = time.perf_counter()
-    pair = state(batch, networks, carried=carried, amp_dtype=amp_dtype)
+    make_state = partial(state, batch, networks, amp_dtype=amp_dtype)
+    pair = make_state(carried=carried)
+    if refinement is not None:
+        pair = refinement(pair, make_state)
     ddf = pair.ddf
     if ddf.is_cuda:
         torch.cuda.synchronize(ddf.device)
@@ -184,6 +191,7 @@ class RegisterFiles:
         labels: ids of the structures -> names.
         moving_label: path of a label of the moving image.
         fill_value: intensity of the warped image where it comes from outside the moving one (-1024 for CT).
+        refinement: improves the field of this pair.
         device: where the networks are.
     """
 
@@ -198,11 +206,13 @@ class RegisterFiles:
         labels: Mapping[str, str],
         moving_label: str | None = None,
         fill_value: float = 0.0,
+        refinement: Refinement | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         self.paths = {"moving": moving, "fixed": fixed, "moving_label": moving_label}
         self.output_dir, self.preprocessing = Path(output_dir), preprocessing
         self.networks, self.state, self.device = dict(networks), state, device
+        self.refinement = refinement
         self.label_ids, self.fill_value = sorted(int(i) for i in labels if int(i) != 0), fill_value
 
     def run(self) -> dict[str, Any]:
@@ -223,7 +233,7 @@ class RegisterFiles:
         label = {"label": self.paths["moving_label"]} if self.paths["moving_label"] else {}
         moving = load_subject({"image": self.paths["moving"], **label}, self.preprocessing, self.label_ids)
         fixed = load_subject({"image": self.paths["fixed"]}, self.preprocessing, self.label_ids)
-        result = register_pair(moving, fixed, self.networks, self.state, self.device)
+        result = register_pair(moving, fixed, self.networks, self.state, self.device, refinement=self.refinement)
         self._write(moving, fixed, result)
         return self._summarise(result)
 

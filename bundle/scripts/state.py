@@ -99,6 +99,11 @@ class PairState:
         """The quantity when it has been computed or carried over, else None; never computes it."""
         return self.__dict__.get(name)
 
+    @staticmethod
+    def of_field(ddf: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What to carry into a state so that ``ddf`` is its field, for :class:`scripts.refinement.Refinement`."""
+        return {"ddf": ddf}
+
     # ---- the pair itself
 
     @cached_property
