@@ -25,7 +25,7 @@ from tiny_networks import ByBrightness, SameShift
 from scripts.engine import JointTrainer, Update
 from scripts.losses import LocalNCC
 from scripts.networks import RegistrationUNet
-from scripts.perception import PerceptionState, RegionalAgreement, RegionalNCC
+from scripts.perception import GuidedState, PerceptionState, RegionalAgreement, RegionalNCC
 from scripts.pretrained import start_from
 from scripts.registration import Subject, register_pair
 from scripts.weights import FILES, save_atomically
@@ -104,6 +104,20 @@ def test_soft_masks_are_the_probabilities_of_the_structures():
     assert torch.equal(state.fixed_mask, state.fixed_prob[:, 1:])
     hard = make_state(small_networks())
     assert torch.equal(hard.fixed_mask, (state.fixed_prob == state.fixed_prob.amax(1, keepdim=True)).float()[:, 1:])
+
+
+def test_a_guided_network_is_shown_the_image_and_beside_it_the_masks():
+    networks = {"segmentation": small_networks()["segmentation"], "registration": Stacks()}
+    state = GuidedState(make_pair(), networks, num_classes=NUM_CLASSES, masks="soft", learning={"segmentation"})
+    assert torch.equal(state.ddf, torch.zeros_like(state.ddf))
+    for seen, image, prob in zip(
+        networks["registration"].seen,
+        (state.moving_image, state.fixed_image),
+        (state.moving_prob, state.fixed_prob),
+        strict=True,
+    ):
+        assert torch.equal(seen, torch.cat([image, prob[:, 1:]], dim=1))
+        assert prob.requires_grad and not seen.requires_grad  # R teaches S nothing through what it is shown
 
 
 def test_other_masks_are_refused():
