@@ -8,12 +8,14 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Train and evaluate methods on one data set, a JSON file for each run, and the table of all runs.
+"""Train and evaluate methods on one data set, a JSON file for each run; the table and the figures of all runs.
 
 python benchmarks/compare.py run --dataset hippocampus --dataset_dir DIR --methods deeprs,unet --seeds 0,1 --jobs 2
 python benchmarks/compare.py table --dataset hippocampus
+python benchmarks/compare.py figures --dataset hippocampus
 
-A run that has its JSON file is skipped; one that was cut off is resumed. Delete the file to run it again.
+A run that has its JSON file is skipped; one that was cut off is resumed; one that fails is reported, does not stop the
+others, and makes the command end with status 1. Delete the file to run it again.
 """
 
 from __future__ import annotations
@@ -23,39 +25,117 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fire
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
+
+from plots import draw_figures  # noqa: E402
+from records import LABELS, RESULTS, ROOT, dice_of_run, provenance, read_records, run_all, write_record  # noqa: E402
+from tables import REFERENCE, figures_of, markdown  # noqa: E402
 
 from scripts.files import write_json  # noqa: E402
 
 logger = logging.getLogger("compare")
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "bundle" / "configs"
-RESULTS = ROOT / "benchmarks" / "results"
-PACKAGES = ("monai", "torch", "numpy", "pytorch-ignite", "nibabel")
+OUTPUT = ROOT / "output" / "compare"
+#: ablations of a recipe rather than of train.yaml, by the beginning of their name: overlays of that recipe
+ABLATED = {"brbs_": "brbs"}
+#: methods of two runs: the second starts from the weights of the first, of the same seed, by its entry `pretrained`
+FIRST_RUN = {"pc_reg_rt": "pc_reg"}
+
+# two runs at a time may have their first run in common
+_locks: dict[Path, threading.Lock] = defaultdict(threading.Lock)
 
 
-def _list(value: Any) -> list[str]:
-    return [str(v) for v in value] if isinstance(value, (list, tuple)) else str(value).split(",")
+@dataclass(frozen=True)
+class Plan:
+    """What a run is: enough to repeat it.
+
+    Args:
+        dataset: a file of ``configs/data``.
+        method: a file of ``configs/recipes`` or ``configs/ablations``, or ``deeprs`` for ``train.yaml`` itself.
+        augmented: with the random augmentation of the data set.
+        num_labeled: labelled cases to learn from.
+        seed: of the training.
+        extra: files of ``configs/run``.
+        arguments: further entries of the config.
+    """
+
+    dataset: str
+    method: str
+    augmented: bool
+    num_labeled: int
+    seed: int
+    extra: tuple[str, ...] = ()
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of its files; 4 labelled cases are not mentioned."""
+        labels = "" if self.num_labeled == LABELS else f"_n{self.num_labeled}"
+        return f"{self.method}_{'aug' if self.augmented else 'noaug'}{labels}_s{self.seed}"
+
+    @property
+    def work(self) -> Path:
+        """The folder of its weights, curves and scores."""
+        return OUTPUT / self.dataset / self.name
+
+    @property
+    def result(self) -> Path:
+        """The file of its record."""
+        return RESULTS / self.dataset / f"{self.name}.json"
+
+    @property
+    def configs(self) -> list[Path]:
+        """The config files: what to compute, on which data, how to run it.
+
+        Raises:
+            ValueError: when there is no such method.
+        """
+        files = [CONFIGS / "train.yaml", CONFIGS / "data" / f"{self.dataset}.yaml", *_method_files(self.method)]
+        if not self.augmented:
+            files.append(CONFIGS / "run" / "no_augmentation.yaml")
+        return files + [CONFIGS / "run" / f"{name}.yaml" for name in self.extra]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a result has to agree in to be that of this plan."""
+        return {
+            "method": self.method,
+            "augmented": self.augmented,
+            "num_labeled": self.num_labeled,
+            "seed": self.seed,
+            "configs": [str(path.relative_to(CONFIGS)) for path in self.configs],
+            "arguments": dict(self.arguments),
+        }
+
+    @property
+    def first_run(self) -> Plan | None:
+        """The plan of the run whose weights this one starts from, where there is one."""
+        first = FIRST_RUN.get(self.method)
+        return None if first is None else Plan(**{**vars(self), "method": first})
 
 
-def _configs(dataset: str, method: str, augmented: bool, extra: list[str]) -> list[Path]:
-    """The config files of a run: what to compute, on which data, how to run it."""
-    files = [CONFIGS / "train.yaml", CONFIGS / "data" / f"{dataset}.yaml"]
-    if method != "deeprs":
-        files.append(CONFIGS / "recipes" / f"{method}.yaml")
-    if not augmented:
-        files.append(CONFIGS / "run" / "no_augmentation.yaml")
-    return files + [CONFIGS / "run" / f"{name}.yaml" for name in extra]
+def _method_files(method: str) -> list[Path]:
+    if method == "deeprs":
+        return []
+    recipe, ablation = (CONFIGS / folder / f"{method}.yaml" for folder in ("recipes", "ablations"))
+    if recipe.is_file():
+        return [recipe]
+    if not ablation.is_file():
+        known = sorted(path.stem for folder in (recipe.parent, ablation.parent) for path in folder.glob("*.yaml"))
+        raise ValueError(f"no method '{method}': expected deeprs or a file of recipes/ or ablations/: {known}.")
+    bases = [CONFIGS / "recipes" / f"{base}.yaml" for prefix, base in ABLATED.items() if method.startswith(prefix)]
+    return [*bases, ablation]
 
 
 def _bundle(run_id: str, configs: list[Path], log: Path, **overrides: Any) -> float:
@@ -73,56 +153,79 @@ def _bundle(run_id: str, configs: list[Path], log: Path, **overrides: Any) -> fl
     return time.time() - start
 
 
-def _one(
-    dataset: str,
-    dataset_dir: Path,
-    method: str,
-    augmented: bool,
-    seed: int,
-    extra: list[str],
-    arguments: dict[str, Any],
-) -> None:
-    name = f"{method}_{'aug' if augmented else 'noaug'}_s{seed}"
-    result, work = RESULTS / dataset / f"{name}.json", ROOT / "output" / "compare" / dataset / name
-    if result.is_file():
-        logger.info("%s is done", name)
+def _refuse_other_settings(path: Path, plan: Plan) -> None:
+    """A file of another run under the same name must be neither taken for this one nor gone on with."""
+    found = {"num_labeled": LABELS, **json.loads(path.read_text())}
+    differing = {key: found.get(key) for key, value in plan.settings.items() if found.get(key) != value}
+    if differing:
+        wanted = {key: plan.settings[key] for key in differing}
+        raise ValueError(
+            f"{path} is of a run with {differing}, not {wanted}: ask for that, or move it and {plan.work} away."
+        )
+
+
+def _overrides(plan: Plan, dataset_dir: Path) -> dict[str, Any]:
+    common = {"dataset_dir": dataset_dir, "output_dir": plan.work, "seed": plan.seed, "num_labeled": plan.num_labeled}
+    pretrained = {} if plan.first_run is None else {"pretrained": plan.first_run.work}
+    return {**common, **pretrained, **dict(plan.arguments)}
+
+
+def train(plan: Plan, dataset_dir: Path) -> tuple[float, bool]:
+    """Train, or go on with what was cut off; what is trained ends at once.
+
+    Args:
+        plan: of the run.
+        dataset_dir: where the data lie.
+
+    Returns:
+        Seconds of this training, and whether it went on with an earlier one, whose seconds are not among them.
+
+    Raises:
+        RuntimeError: when the training fails; names its log.
+        ValueError: when the folder holds a training with other settings.
+    """
+    if plan.first_run is not None:
+        train(plan.first_run, dataset_dir)
+    with _locks[plan.work]:
+        plan.work.mkdir(parents=True, exist_ok=True)
+        if (settings := plan.work / "plan.json").is_file():
+            _refuse_other_settings(settings, plan)
+        write_json(settings, plan.settings)
+        resumed = (plan.work / "train_state.pt").is_file()
+        overrides = _overrides(plan, dataset_dir)
+        return _bundle("training", plan.configs, plan.work / "log.txt", resume=True, **overrides), resumed
+
+
+def measure(plan: Plan, dataset_dir: Path) -> None:
+    """Train, evaluate and write the record, unless it is there.
+
+    Args:
+        plan: of the run.
+        dataset_dir: where the data lie; its ``test_pairs.json`` is used when there is one.
+
+    Raises:
+        RuntimeError: when training or evaluation fails; names the log.
+        ValueError: when the record is that of a run with other settings.
+    """
+    if plan.result.is_file():
+        _refuse_other_settings(plan.result, plan)
+        logger.info("%s is done", plan.name)
         return
-    work.mkdir(parents=True, exist_ok=True)
-    configs = _configs(dataset, method, augmented, extra)
-    common = {"dataset_dir": dataset_dir, "output_dir": work, "seed": seed, **arguments}
+    record = {**plan.settings, **provenance()}
+    record["train_seconds"], record["resumed"] = train(plan, dataset_dir)
     pairs = dataset_dir / "test_pairs.json"
-    record = {
-        "method": method,
-        "augmented": augmented,
-        "seed": seed,
-        "configs": [str(path.relative_to(CONFIGS)) for path in configs],
-        "arguments": arguments,
-        "commit": subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip(),
-        "versions": {package: version(package) for package in PACKAGES},
-        "train_seconds": _bundle("training", configs, work / "log.txt", resume=True, **common),
-    }
-    with_pairs = {"test_pairs": pairs} if pairs.is_file() else {}
-    evaluate = [*configs, CONFIGS / "evaluate.yaml"]
-    record["evaluate_seconds"] = _bundle("evaluating", evaluate, work / "log.txt", **common, **with_pairs)
-    record["metrics"] = json.loads((work / "metrics.json").read_text())
+    overrides = _overrides(plan, dataset_dir) | ({"test_pairs": pairs} if pairs.is_file() else {})
+    evaluate = [*plan.configs, CONFIGS / "evaluate.yaml"]
+    record["evaluate_seconds"] = _bundle("evaluating", evaluate, plan.work / "log.txt", **overrides)
+    record["metrics"] = json.loads((plan.work / "metrics.json").read_text())
     record["metrics"].pop("config")  # paths of this machine
-    write_json(result, record)
-    logger.info("%s: %s", name, _figures(record))
+    record["cases"] = dice_of_run(plan.work)
+    write_record(plan.result, record)
+    logger.info("%s: %s", plan.name, {name: round(mean, 2) for name, (mean, _) in figures_of(record).items()})
 
 
-def _figures(record: dict[str, Any]) -> dict[str, float]:
-    """The figures of a run that the table shows: Dice and folding in percent, distances in mm."""
-    figures = {}
-    for task, short in (("segmentation", "S"), ("registration", "R")):
-        if task in record["metrics"]:
-            metrics = record["metrics"][task]
-            figures[f"{short}-Dice"] = 100 * metrics["dice"]["mean"]
-            figures[f"{short}-HD95"] = metrics["hd95"]["mean"]
-            if short == "R":
-                figures["folding"] = metrics["folding_percent"]["mean"]
-    return figures
+def _list(value: Any) -> list[str]:
+    return [str(v) for v in value] if isinstance(value, (list, tuple)) else str(value).split(",")
 
 
 def run(
@@ -131,6 +234,7 @@ def run(
     methods: str = "deeprs,unet,voxelmorph",
     seeds: str = "0,1",
     augmentation: str = "off,on",
+    num_labeled: str = "4",
     extra: str = "bf16",
     jobs: int = 1,
     **arguments: Any,
@@ -140,60 +244,51 @@ def run(
     Args:
         dataset: a file of ``configs/data``.
         dataset_dir: where the data lie; its ``test_pairs.json`` is used when there is one.
-        methods: files of ``configs/recipes``, or ``deeprs`` for ``train.yaml`` itself.
+        methods: files of ``configs/recipes`` and ``configs/ablations``, or ``deeprs`` for ``train.yaml`` itself.
         seeds: of the training.
         augmentation: ``on``, ``off`` or both.
+        num_labeled: numbers of labelled cases to learn from, such as 1,4,7,10.
         extra: files of ``configs/run``.
         jobs: runs at a time, each on one thread.
         arguments: further entries of the config, such as ``--max_epochs 20``.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
-    runs = [
-        (method, augmented == "on", int(seed))
+    common = {"extra": tuple(_list(extra)) if extra else (), "arguments": tuple(sorted(arguments.items()))}
+    plans = [
+        Plan(dataset, method, augmented == "on", int(labels), int(seed), **common)
         for seed in _list(seeds)
+        for labels in _list(num_labeled)
         for augmented in _list(augmentation)
         for method in _list(methods)
     ]
     folder = Path(dataset_dir).resolve()
-    with ThreadPoolExecutor(jobs) as pool:
-        done = [pool.submit(_one, dataset, folder, *entry, _list(extra), arguments) for entry in runs]
-    for entry in done:
-        entry.result()  # raises what the run raised
+    run_all({plan.name: partial(measure, plan, folder) for plan in plans}, jobs)
 
 
-def table(dataset: str) -> str:
-    """The runs of a data set as a Markdown table: mean over seeds, and their range where there are several.
+def table(dataset: str, reference: str = REFERENCE) -> str:
+    """The runs of a data set as Markdown: figures of every method, and differences to one of them with intervals.
 
     Args:
         dataset: a folder of ``benchmarks/results``.
+        reference: the method that the others are compared with.
     """
-    columns = ("S-Dice", "S-HD95", "R-Dice", "R-HD95", "folding")
-    groups: dict[tuple, list[dict[str, float]]] = {}
-    minutes: dict[tuple, list[float]] = {}
-    for path in sorted((RESULTS / dataset).glob("*_s[0-9]*.json")):
-        record = json.loads(path.read_text())
-        key = (record["augmented"], record["method"])
-        groups.setdefault(key, []).append(_figures(record))
-        minutes.setdefault(key, []).append(record["train_seconds"] / 60)
-    lines = [
-        "| method | augmentation | S-Dice % | S-HD95 mm | R-Dice % | R-HD95 mm | folding % | runs | minutes |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for (augmented, method), records in sorted(groups.items()):
-        cells = [_cell([record[c] for record in records if c in record]) for c in columns]
-        duration = f"{np.mean(minutes[augmented, method]):.0f}"
-        lines.append(
-            f"| {method} | {'on' if augmented else 'off'} | {' | '.join(cells)} | {len(records)} | {duration} |"
-        )
-    return "\n".join(lines)
+    return markdown(read_records(dataset), reference)
 
 
-def _cell(values: list[float]) -> str:
-    if not values:
-        return "-"
-    mean = f"{np.mean(values):.2f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.2f}..{max(values):.2f})"
+def figures(dataset: str, augmentation: str = "on", num_labeled: int = LABELS) -> list[str]:
+    """Draw the figures of a data set into its folder of results: Dice by structure, and by number of labels.
+
+    Args:
+        dataset: a folder of ``benchmarks/results``.
+        augmentation: which runs the box plots show, ``on`` or ``off``.
+        num_labeled: which runs the box plots show.
+
+    Returns:
+        The files.
+    """
+    records = read_records(dataset)
+    return [str(path) for path in draw_figures(records, RESULTS / dataset, augmentation == "on", num_labeled)]
 
 
 if __name__ == "__main__":
-    fire.Fire({"run": run, "table": table})
+    fire.Fire({"run": run, "table": table, "figures": figures})

@@ -1,0 +1,273 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The benchmark of methods: what is run and what is skipped, and what the table, the intervals and the figures say."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundle_runs import ROOT
+
+from scripts.phantom import make_phantoms
+
+sys.path.append(str(ROOT / "benchmarks"))  # scripts, not a package: they import each other as `python FILE` finds them
+
+import compare  # noqa: E402
+from paired import paired_difference  # noqa: E402
+from plots import box_plots, draw_figures, label_curves  # noqa: E402
+from records import dice_by_case, dice_table, read_records, run_all, write_record  # noqa: E402
+from tables import difference_table, figure_table, markdown  # noqa: E402
+
+PLAN = compare.Plan("hippocampus", "deeprs", augmented=True, num_labeled=4, seed=0, extra=("bf16",))
+CASES = ("a", "b", "c", "d")
+
+
+def scores(values):
+    return {(case,): value for case, value in zip(CASES, values, strict=False)}
+
+
+def record(method, dice, seed=0, augmented=True, num_labeled=4, **more):
+    """A run of segmentation with two structures: on every case `dice` and 0.1 less."""
+    rows = [
+        {"case": case, "structure": name, "dice": value - lower}
+        for case, value in zip(CASES, dice, strict=True)
+        for name, lower in (("front", 0.0), ("back", 0.1))
+    ]
+    means = np.array(dice) - 0.05
+    summary = {"mean": means.mean(), "std": means.std(), "n": len(CASES)}
+    return {
+        "method": method,
+        "augmented": augmented,
+        "num_labeled": num_labeled,
+        "seed": seed,
+        "train_seconds": 120.0,
+        "metrics": {"segmentation": {"dice": summary, "hd95": {"mean": 2.0, "std": 0.5, "n": len(CASES)}}},
+        "cases": {"segmentation": dice_by_case("segmentation", rows)},
+        **more,
+    }
+
+
+def row_of(table, method):
+    (line,) = [line for line in table.splitlines() if line.startswith(f"| {method} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+# ---- intervals
+
+
+def test_the_interval_of_a_constant_difference_is_that_constant():
+    difference = paired_difference([scores([0.9, 0.7, 0.4, 0.8])], [scores([0.8, 0.6, 0.3, 0.7])])
+    assert [difference.mean, difference.low, difference.high] == pytest.approx([0.1, 0.1, 0.1])
+    assert difference.n == 4
+
+
+def test_the_interval_over_cases_is_that_of_the_normal_distribution():
+    cases = [(str(i),) for i in range(400)]
+    deviations = np.random.default_rng(1).normal(0.02, 0.1, 400)
+    hard = np.random.default_rng(2).normal(0.0, 1.0, 400)  # what both methods share does not count
+    method = dict(zip(cases, hard + deviations, strict=True))
+    difference = paired_difference([method], [dict(zip(cases, hard, strict=True))])
+    half = 1.96 * deviations.std() / 20
+    assert difference.low == pytest.approx(deviations.mean() - half, abs=0.05 * half)
+    assert difference.high == pytest.approx(deviations.mean() + half, abs=0.05 * half)
+
+
+def test_two_seeds_widen_the_interval_by_what_two_seeds_can_tell():
+    # all cases alike, so that only the seeds vary: 0.5 -+ 0.1, spread by sqrt(2) since two draws show half the variance
+    difference = paired_difference([scores([0.4] * 4), scores([0.6] * 4)], [scores([0.5] * 4)])
+    assert [difference.mean, difference.low, difference.high] == pytest.approx([0, -0.1 * 2**0.5, 0.1 * 2**0.5])
+
+
+def test_only_cases_that_all_runs_have_are_compared():
+    assert paired_difference([scores([0.9, 0.7])], [scores([0.8, 0.5, 0.1])]).n == 2
+    with pytest.raises(ValueError, match="no case is in all runs"):
+        paired_difference([{("x",): 1.0}], [scores([0.5])])
+
+
+# ---- records and tables
+
+
+def test_a_record_comes_back_and_keeps_a_list_on_one_line(tmp_path):
+    written = record("deeprs", [0.9, 0.8, 0.7, 0.6])
+    write_record(tmp_path / "set" / "deeprs_aug_s0.json", written)
+    assert read_records("set", tmp_path) == [written]
+    assert '"case": [ "a", "b", "c", "d" ]' in (tmp_path / "set" / "deeprs_aug_s0.json").read_text()
+    with pytest.raises(FileNotFoundError, match="no results"):
+        read_records("other", tmp_path)
+
+
+def test_a_case_counts_by_the_structures_that_it_has():
+    rows = [
+        {"case": case, "structure": structure, "dice": dice}
+        for case, structure, dice in [("a", "x", 0.5), ("a", "y", ""), ("b", "x", "nan"), ("b", "y", float("nan"))]
+    ]
+    entry = {"cases": {"segmentation": dice_by_case("segmentation", rows)}}
+    assert json.loads(json.dumps(entry))["cases"]["segmentation"]["dice"] == {"x": [0.5, None], "y": [None, None]}
+    assert dice_table(entry, "segmentation") == {("a",): 0.5}
+    assert dice_table(entry, "registration") == {}
+
+
+def test_the_table_has_mean_deviation_over_cases_and_range_over_seeds():
+    records = [record("unet", [0.9, 0.9, 0.7, 0.7]), record("unet", [0.8, 0.8, 0.6, 0.6], seed=1)]
+    row = row_of(figure_table(records), "unet")
+    assert row[:4] == ["unet", "on", "4", "70.00 ± 10.00 (65.00..75.00)"]
+    assert row[5:] == ["-", "-", "-", "2", "2"]
+
+
+def test_minutes_of_a_training_that_was_cut_off_are_not_shown():
+    assert row_of(figure_table([record("unet", [0.5] * 4, resumed=True)]), "unet")[-1] == "-"
+
+
+def test_differences_are_to_the_reference_with_the_same_augmentation_and_labels():
+    records = [
+        record("deeprs", [0.8, 0.7, 0.6, 0.5]),
+        record("deeprs", [0.1, 0.1, 0.1, 0.1], num_labeled=1),
+        record("deeprs", [0.2, 0.2, 0.2, 0.2], augmented=False),
+        record("unet", [0.7, 0.6, 0.5, 0.4]),
+        record("greedy_majority", [0.85, 0.75, 0.65, 0.55], augmented=None, seed=None),
+    ]
+    table = difference_table(records)
+    assert row_of(table, "unet")[1:] == ["on", "4", "-10.00 (-10.00..-10.00)\\*", "-"]
+    lines = [line for line in table.splitlines() if line.startswith("| greedy_majority")]
+    assert [line.split("|")[2].strip() for line in lines] == ["off", "on"]
+    assert "+5.00 (+5.00..+5.00)" in lines[1]
+
+
+def test_runs_without_dice_by_case_have_figures_and_no_difference():
+    bare = [
+        {key: value for key, value in record(name, [0.5] * 4).items() if key != "cases"} for name in ("deeprs", "unet")
+    ]
+    assert row_of(markdown(bare), "unet")[3] == "45.00 ± 0.00"
+    assert difference_table(bare) == ""
+
+
+def test_the_table_of_the_results_in_the_repository_names_every_method():
+    records = read_records("hippocampus")
+    table = markdown(records)
+    assert {record["method"] for record in records} == {
+        line.split("|")[1].strip() for line in table.split("\n\n")[1].splitlines()[2:]
+    }
+
+
+# ---- figures
+
+
+def test_boxes_are_ranked_and_show_the_mean_over_runs():
+    records = [record("unet", [0.5, 0.6, 0.7, 0.8]), record("unet", [0.7, 0.8, 0.9, 1.0], seed=1)]
+    records.append(record("vnet", [0.3, 0.4, 0.5, 0.6]))
+    front, back = box_plots(records, "segmentation").axes
+    assert [label.get_text() for label in front.get_yticklabels()] == ["vnet", "unet"]
+    assert [panel.get_title() for panel in (front, back)] == ["front", "back"]
+    medians = [line.get_xdata()[0] for line in front.lines if line.get_color() == "C1"]
+    assert medians == pytest.approx([0.45, 0.75])
+
+
+def test_a_curve_goes_through_the_means_over_seeds_and_its_bars_span_them():
+    runs = [(1, 0, 0.5), (1, 1, 0.7), (4, 0, 0.8)]
+    records = [record("unet", [dice] * 4, seed, num_labeled=labels) for labels, seed, dice in runs]
+    panel = label_curves([*records, record("vnet", [0.5] * 4)]).axes[0]
+    (curve,) = panel.containers
+    assert curve.get_label() == "unet, augmentation on"
+    assert curve[0].get_xydata() == pytest.approx(np.array([[1, 55], [4, 75]]))
+    assert curve[2][0].get_segments()[0][:, 1] == pytest.approx([45, 65])
+
+
+def test_figures_are_written_for_what_there_is(tmp_path):
+    files = draw_figures([record("unet", [0.5, 0.6, 0.7, 0.8])], tmp_path, augmented=True, num_labeled=4)
+    assert [file.name for file in files] == ["boxes_segmentation.png"]
+    assert files[0].read_bytes().startswith(b"\x89PNG")
+    assert draw_figures([record("unet", [0.5] * 4)], tmp_path, augmented=False, num_labeled=4) == []
+
+
+# ---- runs
+
+
+def test_the_number_of_labels_is_in_the_name_unless_it_is_four():
+    assert PLAN.name == "deeprs_aug_s0"
+    assert replace(PLAN, num_labeled=1, augmented=False, seed=2).name == "deeprs_noaug_n1_s2"
+
+
+@pytest.mark.parametrize(
+    ("method", "files"),
+    [
+        ("deeprs", []),
+        ("unet", ["recipes/unet.yaml"]),
+        ("deeprs_rs", ["ablations/deeprs_rs.yaml"]),
+        ("brbs_sec", ["recipes/brbs.yaml", "ablations/brbs_sec.yaml"]),
+    ],
+)
+def test_a_method_is_a_recipe_or_an_ablation(method, files):
+    configs = replace(PLAN, method=method).settings["configs"]
+    assert configs == ["train.yaml", "data/hippocampus.yaml", *files, "run/bf16.yaml"]
+
+
+def test_a_method_of_two_runs_starts_from_the_first_of_the_same_seed():
+    plan = replace(PLAN, method="pc_reg_rt", seed=1, num_labeled=7)
+    assert plan.first_run.name == "pc_reg_aug_n7_s1"
+    assert compare._overrides(plan, Path("data"))["pretrained"] == plan.first_run.work
+    assert PLAN.first_run is None
+
+
+def test_a_result_of_other_settings_is_not_taken_for_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "RESULTS", tmp_path)
+    write_record(PLAN.result, replace(PLAN, arguments=(("max_epochs", 2),)).settings)
+    with pytest.raises(ValueError, match="max_epochs"):
+        compare.measure(PLAN, tmp_path)
+
+
+def test_the_results_in_the_repository_are_those_of_their_plans():
+    for entry in read_records("hippocampus"):
+        if entry["augmented"] is not None:
+            keys = ("method", "augmented", "num_labeled", "seed")
+            plan = replace(PLAN, **{key: entry[key] for key in keys}, arguments=tuple(entry["arguments"].items()))
+            assert plan.result.is_file()
+            compare._refuse_other_settings(plan.result, plan)
+
+
+def test_everything_is_run_though_one_fails_and_the_status_says_so(caplog):
+    done = []
+
+    def fail():
+        raise RuntimeError("no such thing")
+
+    with pytest.raises(SystemExit) as end:
+        run_all({"first": fail, "second": lambda: done.append("second")})
+    assert end.value.code == 1
+    assert done == ["second"]
+    assert "first failed: RuntimeError: no such thing" in caplog.text
+
+
+def test_runs_are_measured_once_and_a_method_that_fails_does_not_stop_them(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(compare, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(compare, "OUTPUT", tmp_path / "output")
+    make_phantoms(tmp_path / "data", num_labeled=2, num_unlabeled=2, num_validation=2, num_test=2, size=24)
+    asked = {"seeds": 0, "augmentation": "off", "num_labeled": 2, "extra": ""}
+    asked |= {"max_epochs": 1, "iterations_per_epoch": 1, "num_unlabeled": 2, "spatial_size": [16, 16, 16]}
+    with pytest.raises(SystemExit) as end:
+        compare.run("phantom", tmp_path / "data", methods="no_such_method,unet", **asked)
+    assert end.value.code == 1
+    assert "no method 'no_such_method'" in caplog.text
+    (entry,) = read_records("phantom", tmp_path / "results")
+    assert (entry["method"], entry["num_labeled"], entry["resumed"]) == ("unet", 2, False)
+    by_case = list(dice_table(entry, "segmentation").values())
+    assert len(by_case) == 2
+    assert np.mean(by_case) == pytest.approx(entry["metrics"]["segmentation"]["dice"]["mean"], abs=1e-4)
+
+    before = (tmp_path / "output" / "phantom" / "unet_noaug_n2_s0" / "log.txt").read_text()
+    compare.run("phantom", tmp_path / "data", methods="unet", **asked)
+    assert "unet_noaug_n2_s0 is done" in caplog.text
+    assert (tmp_path / "output" / "phantom" / "unet_noaug_n2_s0" / "log.txt").read_text() == before
