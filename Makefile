@@ -24,7 +24,7 @@ export PYTHONPATH := $(CURDIR)/bundle
 .PHONY: help setup demo train pc-reg-rt test test-slow lint bench classical-env clean dataset-named
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  %-13s %s\n", $$1, $$2 }'
 
 setup: $(READY)  ## make .venv with the pinned requirements (python3.11, or PYTHON=...)
 
