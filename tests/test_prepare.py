@@ -1,0 +1,397 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Cases come to one grid by affine alignment, and results return to the grids they came from."""
+
+from __future__ import annotations
+
+import json
+import sys
+import venv
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from bundle_runs import ROOT, run_bundle, succeed
+from scipy.ndimage import gaussian_filter
+
+from scripts.affine_alignment import Elastix, matrix_of, write_itk_transform
+from scripts.cases import Cases, load_cases
+from scripts.datalist import case_name
+from scripts.prepare import Prepare, claim_folder, find_reference, target_grid
+from scripts.registration import load_subject, write_volume
+from scripts.restore import Restore
+from scripts.spatial import voxel_points
+
+IDS = (205, 420, 850)
+LABELS = {str(i): f"structure {i}" for i in IDS}
+SHAPE = (32, 36, 28)
+#: LPS axes of 1.2 x 1 x 1.4 mm, the origin far from that of the scanner
+AFFINE = np.array([[-1.2, 0, 0, 60.0], [0, -1, 0, 40], [0, 0, 1.4, -75], [0, 0, 0, 1]])
+#: from the points of one phantom to those of the other: turned by 10 degrees, stretched and shifted
+TURN = np.deg2rad(10)
+MOVED = np.array(
+    [
+        [1.08 * np.cos(TURN), -np.sin(TURN), 0, 0],
+        [np.sin(TURN), 0.94 * np.cos(TURN), 0, 0],
+        [0, 0, 1.05, 0],
+        [0, 0, 0, 1.0],
+    ]
+)
+CENTER = AFFINE @ [*((np.array(SHAPE) - 1) / 2), 1]
+MOVED[:3, 3] = (np.eye(4) - MOVED)[:3] @ CENTER + (3.0, -2.0, 2.5)
+
+
+def phantom(points):
+    """Labels and a smooth image of an asymmetric head of three structures at points of the world (..., 3)."""
+    x, y, z = np.moveaxis(np.asarray(points) - CENTER[:3], -1, 0)
+    ids = np.where((x / 12) ** 2 + (y / 13) ** 2 + (z / 13) ** 2 < 1, 205, 0)
+    ids[((x - 4) / 6) ** 2 + ((y - 2) / 7) ** 2 + (z / 7) ** 2 < 1] = 420
+    ids[((x + 5) / 5) ** 2 + ((y + 4) / 5) ** 2 + ((z - 3) / 7) ** 2 < 1] = 850
+    grey = np.select([ids == i for i in IDS], [100.0, 200.0, 320.0])
+    return ids.astype(np.int16), gaussian_filter(grey, 0.7).astype(np.float32)
+
+
+def write_phantom(folder, name, matrix=None, affine=AFFINE, label=True):
+    """Put a phantom into a file: the point w of the reference lies at ``matrix`` w."""
+    points = voxel_points(SHAPE, np.linalg.inv(np.eye(4) if matrix is None else matrix) @ affine)
+    ids, image = phantom(points)
+    write_volume(folder / "images" / f"{name}.nii.gz", image, affine)
+    if label:
+        write_volume(folder / "labels" / f"{name}.nii.gz", ids, affine)
+    return ids
+
+
+def dice(a, b):
+    return np.mean([2 * ((a == i) & (b == i)).sum() / ((a == i).sum() + (b == i).sum()) for i in IDS])
+
+
+def read(path):
+    return np.asarray(nib.load(path).dataobj)
+
+
+@pytest.fixture
+def dataset(tmp_path, write_json):
+    """The reference, a case that lies elsewhere, and one without a label, beside which a file lies that is none."""
+    folder = tmp_path / "data"
+    write_phantom(folder, "here")
+    write_phantom(folder, "moved", MOVED)
+    write_phantom(folder, "bare", label=False)
+    (folder / "labels" / "bare.nii.gz").write_bytes(b"to open this is an error")
+    entry = {name: {key: f"{key}s/{name}.nii.gz" for key in ("image", "label")} for name in ("here", "moved", "bare")}
+    lists = {"labeled": [entry["here"]], "unlabeled": [entry["bare"]], "test": [entry["moved"]]}
+    write_json(folder / "datalist.json", {"labels": {"0": "background", **LABELS}, **lists})
+    return folder
+
+
+def known(moving, fixed):
+    """The matrices by which the phantoms were made, in the place of a search for them."""
+    assert np.allclose(nib.load(fixed).affine, AFFINE)
+    return MOVED if case_name(moving) == "moved" else np.eye(4)
+
+
+def failing_on(name):
+    """An aligner that cannot cope with one case."""
+
+    def align(moving, fixed):
+        if case_name(moving) == name:
+            raise RuntimeError("too few samples")
+        return known(moving, fixed)
+
+    return align
+
+
+def prepared(dataset, out, aligner=known, **options):
+    Prepare(load_cases(dataset), out, aligner, **options).run()
+    return out
+
+
+# ---- the whole way
+
+
+def test_a_moved_case_comes_to_lie_on_the_reference(dataset, tmp_path):
+    out = prepared(dataset, tmp_path / "out")
+    here = read(dataset / "labels/here.nii.gz")
+    assert dice(read(dataset / "labels/moved.nii.gz"), here) < 0.7
+    assert dice(read(out / "labels/moved.nii.gz"), here) > 0.93
+    moved, reference = read(out / "images/moved.nii.gz"), read(dataset / "images/here.nii.gz")
+    assert np.corrcoef(moved.ravel(), reference.ravel())[0, 1] > 0.98
+    for file in ("images/moved", "labels/moved", "images/bare"):
+        assert np.allclose(nib.load(out / f"{file}.nii.gz").affine, AFFINE)
+
+
+def test_the_reference_itself_is_not_changed(dataset, tmp_path):
+    out = prepared(dataset, tmp_path / "out")
+    assert (read(out / "labels/here.nii.gz") == read(dataset / "labels/here.nii.gz")).all()
+    assert np.allclose(read(out / "images/here.nii.gz"), read(dataset / "images/here.nii.gz"), atol=1e-3)
+
+
+def test_the_new_datalist_gives_the_same_lists_and_names(dataset, tmp_path):
+    out = prepared(dataset, tmp_path / "out")
+    old, new = load_cases(dataset), load_cases(out)
+    assert new.labels == old.labels
+    for name in ("labeled", "unlabeled", "validation", "test"):
+        assert [case["case"] for case in getattr(new, name)] == [case["case"] for case in getattr(old, name)]
+    assert all(Path(path).is_file() for case in (*new.labeled, *new.test) for path in (case["image"], case["label"]))
+    assert "label" not in json.loads((out / "datalist.json").read_text())["unlabeled"][0]
+    assert not (out / "labels" / "bare.nii.gz").exists()  # the file that must not be opened stands for this label
+
+
+@pytest.mark.parametrize("pixdim", [None, 1.7])
+def test_labels_are_never_blended(dataset, tmp_path, pixdim):
+    out = prepared(dataset, tmp_path / "out", pixdim=pixdim)
+    ids = read(out / "labels" / "moved.nii.gz")
+    assert ids.dtype == np.int16
+    assert set(np.unique(ids)) == {0, *IDS}
+
+
+def test_outside_of_its_file_a_case_has_the_fill_value(dataset, tmp_path):
+    out = prepared(dataset, tmp_path / "out", fill_value=-1024)
+    assert (read(out / "images" / "moved.nii.gz") == -1024).any()
+    assert read(out / "images" / "here.nii.gz").min() >= 0
+
+
+# ---- files that others read
+
+
+@pytest.mark.parametrize("suffix", [".tfm", ".h5"])
+def test_the_itk_transform_carries_points_as_the_matrix_does(tmp_path, suffix):
+    import itk
+
+    path = tmp_path / f"case{suffix}"
+    write_itk_transform(path, MOVED)
+    (transform,) = itk.transformread(str(path))
+    flip = np.array([-1, -1, 1])
+    for point in np.random.default_rng(0).normal(scale=80, size=(5, 3)):
+        expected = (MOVED @ [*point, 1])[:3]
+        assert np.allclose(np.array(transform.TransformPoint((flip * point).tolist())) * flip, expected, atol=1e-9)
+
+
+def test_simpleitk_resamples_by_the_transform_as_we_do(dataset, tmp_path):
+    sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
+    out = prepared(dataset, tmp_path / "out")
+    image, grid = (sitk.ReadImage(str(path)) for path in (dataset / "images/moved.nii.gz", out / "images/here.nii.gz"))
+    transform = sitk.ReadTransform(str(out / "transforms" / "moved.tfm"))
+    theirs = sitk.GetArrayFromImage(sitk.Resample(image, grid, transform, sitk.sitkLinear, 0.0)).transpose(2, 1, 0)
+    assert np.abs(theirs - read(out / "images/moved.nii.gz"))[2:-2, 2:-2, 2:-2].max() < 0.01
+    record = json.loads((out / "transforms" / "moved.json").read_text())
+    assert np.allclose(record["matrix_ras"], MOVED)
+
+
+def test_parameters_of_elastix_turn_around_its_centre():
+    center, shift = np.array([5.0, -3.0, 2.0]), np.array([1.0, 2.0, 3.0])
+    matrix = matrix_of(np.array([*(2 * np.eye(3)).ravel(), *shift]), center)
+    assert np.allclose(matrix @ [*center, 1], [*(center + shift), 1])
+    assert np.allclose(matrix @ [6, -3, 2, 1], [8, -1, 5, 1])
+
+
+# ---- back
+
+
+def test_what_is_restored_lies_on_the_grid_of_its_file_as_it_was(dataset, tmp_path):
+    out, original = prepared(dataset, tmp_path / "out"), dataset / "labels" / "moved.nii.gz"
+    prediction = tmp_path / "predictions" / "moved_seg.nii.gz"
+    write_volume(prediction, read(out / "labels" / "moved.nii.gz"), AFFINE)
+    (path,) = Restore(out, prediction.parent, tmp_path / "restored").run()
+    assert path.name == "moved_seg.nii.gz"
+    assert np.allclose(nib.load(path).affine, nib.load(original).affine)
+    assert set(np.unique(read(path))) == {0, *IDS}
+    assert dice(read(path), read(original)) > 0.93
+
+
+def test_the_longest_name_of_a_case_decides_which_it_is(dataset, tmp_path):
+    transforms = prepared(dataset, tmp_path / "out") / "transforms"
+    other = json.loads((transforms / "moved.json").read_text()) | {"shape": [2, 3, 4]}
+    (transforms / "moved_again.json").write_text(json.dumps(other))
+    prediction = tmp_path / "moved_again_seg.nii.gz"
+    write_volume(prediction, np.zeros(SHAPE, np.int16), AFFINE)
+    (path,) = Restore(tmp_path / "out", prediction, tmp_path / "restored").run()
+    assert nib.load(path).shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [("stranger", 1.0, "named after no case.*bare, here, moved"), ("here", 0.5, "fractions")],
+)
+def test_a_map_that_cannot_be_restored_is_refused(dataset, tmp_path, name, value, message):
+    out, prediction = prepared(dataset, tmp_path / "out"), tmp_path / f"{name}.nii.gz"
+    write_volume(prediction, np.full(SHAPE, value, np.float32), AFFINE)
+    with pytest.raises(ValueError, match=message):
+        Restore(out, prediction, tmp_path / "restored").run()
+
+
+def test_a_map_is_not_overwritten_by_its_restoration(dataset, tmp_path):
+    out, prediction = prepared(dataset, tmp_path / "out"), tmp_path / "here.nii.gz"
+    write_volume(prediction, np.zeros(SHAPE, np.int16), AFFINE)
+    with pytest.raises(ValueError, match="overwritten"):
+        Restore(out, prediction, tmp_path).run()
+
+
+# ---- going on, and faults
+
+
+def test_a_case_that_fails_is_told_at_the_end_and_made_up_for_later(dataset, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(RuntimeError, match="1 of 3 cases.*\n.*'bare'.*too few samples"):
+        prepared(dataset, out, failing_on("bare"))
+    assert [len(getattr(load_cases(out), name)) for name in ("labeled", "unlabeled", "test")] == [1, 0, 1]
+
+    done = {file: file.stat().st_mtime_ns for file in out.rglob("moved.*")}
+    assert len(done) == 4
+    prepared(dataset, out, failing_on("moved"))  # which is not asked for again
+    assert len(load_cases(out).unlabeled) == 1
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("moved.*")} == done
+
+
+def test_a_case_that_lost_a_file_is_made_again(dataset, tmp_path):
+    out = prepared(dataset, tmp_path / "out")
+    (out / "labels" / "moved.nii.gz").unlink()
+    prepared(dataset, out)
+    assert (out / "labels" / "moved.nii.gz").is_file()
+
+
+def test_a_stray_id_and_a_label_on_another_grid_are_faults_of_their_cases(dataset, tmp_path):
+    path = dataset / "labels" / "moved.nii.gz"
+    for array, affine, message in (
+        (np.full(SHAPE, 421, np.int16), AFFINE, "421"),
+        (read(path), np.eye(4), "do not share a grid"),
+    ):
+        write_volume(path, array, affine)
+        with pytest.raises(RuntimeError, match=message):
+            prepared(dataset, tmp_path / message[:3])
+
+
+def test_a_folder_of_something_else_is_left_alone(dataset, tmp_path):
+    with pytest.raises(ValueError, match="not empty"):
+        prepared(dataset, dataset)
+    prepared(dataset, tmp_path / "out")
+    with pytest.raises(ValueError, match="other settings"):
+        prepared(dataset, tmp_path / "out", pixdim=2)
+
+
+def test_two_cases_of_one_name_are_refused(tmp_path):
+    case = {"case": "a", "image": "x/a.nii.gz", "label": "y/a.nii.gz"}
+    with pytest.raises(ValueError, match="several cases are named a"):
+        Prepare(Cases({1: "one"}, labeled=(case,), test=(case,)), tmp_path / "out", known).run()
+
+
+# ---- reference and grid
+
+
+def test_the_label_of_a_test_case_does_not_choose_the_region(dataset):
+    cases = load_cases(dataset)
+    assert find_reference(cases, None, "label")["case"] == "here"
+    assert find_reference(cases, "moved", "foreground")["case"] == "moved"
+    for name, region, message in (
+        ("moved", "label", "list 'labeled'"),
+        ("nobody", None, "there is no case 'nobody'"),
+        (None, "head", "`region`"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            find_reference(cases, name, region)
+
+
+@pytest.fixture
+def cube(write_volume, tmp_path):
+    """10 x 12 x 8 voxels of 2 mm with a structure from voxel (2, 3, 4) to (5, 7, 5)."""
+    label = np.zeros((10, 12, 8), np.int16)
+    label[2:6, 3:8, 4:6] = 1
+    affine = np.diag([2.0, 2, 2, 1])
+    files = {key: write_volume(tmp_path / f"{key}.nii.gz", label, affine) for key in ("image", "label")}
+    return load_subject({key: str(path) for key, path in files.items()}, dict, [1])
+
+
+def test_without_options_the_grid_is_that_of_the_reference(cube):
+    shape, affine = target_grid(cube, None, None, 0)
+    assert shape == (10, 12, 8)
+    assert np.allclose(affine, np.diag([2, 2, 2, 1]))
+
+
+@pytest.mark.parametrize("region", ["label", "foreground"])
+def test_a_region_is_a_box_with_a_margin_within_the_volume(cube, region):
+    shape, affine = target_grid(cube, None, region, 3.0)  # two voxels; on the last axis there is room for them
+    assert shape == (8, 9, 6)
+    assert np.allclose(affine[:3, 3], [0, 2, 4])
+
+
+@pytest.mark.parametrize(("pixdim", "shape"), [(1, (20, 24, 16)), ([4, 3, 2], (5, 8, 8)), (2.5, (8, 10, 7))])
+def test_at_another_voxel_size_the_first_faces_stay_where_they_are(cube, pixdim, shape):
+    found, affine = target_grid(cube, pixdim, None, 0)
+    assert found == shape
+    assert np.allclose(np.diag(affine)[:3], pixdim)
+    assert np.allclose(affine @ torch.tensor([-0.5, -0.5, -0.5, 1.0], dtype=torch.float64), [-1, -1, -1, 1])
+
+
+def test_a_voxel_size_of_nothing_is_refused(cube):
+    with pytest.raises(ValueError, match="pixdim"):
+        target_grid(cube, [1, 0, 1], None, 0)
+
+
+def test_settings_that_are_the_same_may_go_on(tmp_path):
+    for _ in range(2):
+        claim_folder(tmp_path / "out", {"pixdim": [1.0, 1.0, 1.0], "region": None})
+
+
+# ---- elastix itself
+
+
+@pytest.fixture(scope="session")
+def elastix():
+    """The interpreter that has itk-elastix: this one, or that of ``make classical-env``."""
+    for python in (sys.executable, ROOT / ".venv-classical" / "bin" / "python"):
+        try:
+            return Elastix(python=python).python
+        except (ModuleNotFoundError, FileNotFoundError):
+            continue
+    pytest.skip("itk-elastix is not installed; `make classical-env` installs it")
+
+
+@pytest.mark.slow
+def test_elastix_brings_a_phantom_back(dataset, tmp_path, elastix):
+    out = prepared(dataset, tmp_path / "out", Elastix(python=elastix))
+    here = read(dataset / "labels/here.nii.gz")
+    assert dice(read(out / "labels/moved.nii.gz"), here) > 0.9 > dice(read(dataset / "labels/moved.nii.gz"), here)
+    record = json.loads((out / "transforms/moved.json").read_text())
+    corners = voxel_points((2, 2, 2), AFFINE @ np.diag([20.0, 22, 18, 1])).reshape(-1, 3).numpy()
+    found, truth = (corners @ np.array(m)[:3, :3].T + np.array(m)[:3, 3] for m in (record["matrix_ras"], MOVED))
+    assert np.linalg.norm(found - truth, axis=1).mean() < 1.5  # mm
+
+
+def test_elastix_that_fails_has_the_last_word(tmp_path, elastix):
+    with pytest.raises(RuntimeError, match="could not align"):
+        Elastix(python=elastix)(tmp_path / "nothing.nii.gz", tmp_path / "nothing.nii.gz")
+
+
+@pytest.mark.slow
+def test_the_commands_prepare_and_restore(dataset, tmp_path, elastix):
+    out, options = tmp_path / "out", {"elastix_python": elastix, "pixdim": "[2,2,2]", "region": "label", "margin": 4}
+    succeed("preparing", ["configs/prepare.yaml"], dataset_dir=dataset, output_dir=out, **options)
+    assert np.allclose(nib.load(out / "images/moved.nii.gz").header.get_zooms(), 2)
+    restored = tmp_path / "restored"
+    succeed("restoring", ["configs/prepare.yaml"], prepared_dir=out, predictions=out / "labels", output_dir=restored)
+    assert dice(read(restored / "moved.nii.gz"), read(dataset / "labels/moved.nii.gz")) > 0.75  # through 2 mm
+
+
+def test_without_elastix_the_command_says_how_to_get_it(dataset, tmp_path):
+    bare = tmp_path / "bare"
+    venv.create(bare, with_pip=False)
+    options = {"dataset_dir": dataset, "output_dir": tmp_path / "out", "elastix_python": bare / "bin" / "python"}
+    done = run_bundle("preparing", ["configs/prepare.yaml"], **options)
+    assert done.returncode != 0
+    assert "pip install itk-elastix" in done.stdout.strip().splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_start_is_refused():
+    with pytest.raises(ValueError, match="GeometricalCenter, CenterOfGravity"):
+        Elastix("Somewhere")
