@@ -32,6 +32,7 @@ COMMANDS = {
     "inference.yaml": "inferring",
     "register.yaml": "registering",
     "report.yaml": "reporting",
+    "prepare.yaml": "preparing",  # tests/test_prepare.py
 }
 WEIGHTS = {"model.pt", "model_registration.pt", "model_discriminator.pt"}
 
