@@ -121,6 +121,16 @@ class GuidedState(PerceptionState):
         fixed = torch.cat([self.fixed_image, self.fixed_mask], dim=1)
         return self._forward("registration", moving, fixed)
 
+    @cached_property
+    def confidence(self) -> Tensor:
+        """``agreement``, detached: it tells right from wrong warped labels where no discriminator did (methods.md)."""
+        return self.agreement.detach()
+
+    @property
+    def has_confidence(self) -> bool:
+        """Always, as there is no field without segmentation."""
+        return True
+
 
 class RegionalNCC(LocalNCC):
     """The sum over the structures of 1 - mean squared local correlation, each of its own masked images.

@@ -248,6 +248,16 @@ class PairState:
         """The alignment confidence map of ``sampled_image`` (Eq. 1 as printed)."""
         return self.sampled_alignment_logits.sigmoid()
 
+    @cached_property
+    def agreement(self) -> torch.Tensor:
+        """Probability (B, 1, D, H, W) that a voxel and what the field brings there are of one class, says S."""
+        return (self.warped_moving_prob * self.fixed_prob).sum(dim=1, keepdim=True)
+
+    @property
+    def has_confidence(self) -> bool:
+        """Whether the networks at hand can make ``confidence``."""
+        return "discriminator" in self.networks
+
     # ---- how they are computed
 
     def _one_hot(self, name: str) -> torch.Tensor:
