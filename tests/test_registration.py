@@ -19,6 +19,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from bundle_runs import STRUCTURES
 from tiny_networks import FixedImage, SameShift, Waves, shipped
@@ -26,8 +27,6 @@ from tiny_networks import FixedImage, SameShift, Waves, shipped
 from scripts.phantom import phantom_subject
 from scripts.registration import RegisterFiles, local_ncc
 from scripts.state import PairState
-
-sitk = pytest.importorskip("SimpleITK", reason="SimpleITK, the independent witness, is not installed")
 
 SIZES = {"orientation": "RAS", "pixdim": [6.0, 6.0, 6.0], "spatial_size": [24, 24, 24]}
 WINDOW = {"intensity": "window", "intensity_range": [-300, 600]}
@@ -46,6 +45,8 @@ GEOMETRIES = {
     ),
 }
 geometries = pytest.mark.parametrize("geometry", GEOMETRIES)
+FIELD, TRANSFORM = "moving_image_to_fixed_image_warp.nii.gz", "moving_image_to_fixed_image_transform.h5"
+written_fields = pytest.mark.parametrize("name", [FIELD, TRANSFORM])
 
 
 def write_subject(folder: Path, name: str, seed: int, **grid) -> tuple[str, str]:
@@ -90,8 +91,11 @@ def registered(tmp_path_factory):
     return make
 
 
-def by_itk(moving: sitk.Image, fixed: str, displacement: Path, fill: float) -> np.ndarray:
-    transform = sitk.DisplacementFieldTransform(sitk.ReadImage(str(displacement), sitk.sitkVectorFloat64))
+def by_itk(moving: sitk.Image, fixed: str, path: Path, fill: float) -> np.ndarray:
+    if path.suffix == ".h5":
+        transform = sitk.ReadTransform(str(path))
+    else:
+        transform = sitk.DisplacementFieldTransform(sitk.ReadImage(str(path), sitk.sitkVectorFloat64))
     return sitk.GetArrayFromImage(sitk.Resample(moving, sitk.ReadImage(fixed), transform, sitk.sitkLinear, fill))
 
 
@@ -99,9 +103,9 @@ def by_itk(moving: sitk.Image, fixed: str, displacement: Path, fill: float) -> n
 def test_all_that_is_written_lies_on_the_fixed_file(geometry, registered):
     fixed, _, _, folder = registered(geometry)
     expected = nib.load(fixed)
-    names = ["confidence.nii.gz", "displacement.nii.gz", "summary.json", "warped.nii.gz", "warped_label.nii.gz"]
-    assert sorted(path.name for path in folder.iterdir()) == names
-    for name in (name for name in names if name != "summary.json"):
+    volumes = ["confidence.nii.gz", FIELD, "warped.nii.gz", "warped_label.nii.gz"]
+    assert {path.name for path in folder.iterdir()} == {*volumes, TRANSFORM, "summary.json"}
+    for name in volumes:
         written = nib.load(folder / name)
         assert written.shape[:3] == expected.shape
         np.testing.assert_allclose(written.get_sform(), expected.affine, atol=1e-5)
@@ -109,10 +113,11 @@ def test_all_that_is_written_lies_on_the_fixed_file(geometry, registered):
 
 
 @geometries
-def test_simpleitk_warps_the_moving_image_alike(geometry, registered):
+@written_fields
+def test_simpleitk_warps_the_moving_image_alike(geometry, name, registered):
     fixed, moving, _, folder = registered(geometry)
     ours = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "warped.nii.gz")))
-    theirs = by_itk(sitk.ReadImage(moving, sitk.sitkFloat32), fixed, folder / "displacement.nii.gz", -1024)
+    theirs = by_itk(sitk.ReadImage(moving, sitk.sitkFloat32), fixed, folder / name, -1024)
     differ = np.abs(ours - theirs) > 0.05
     # on the very face of the moving volume, rounding decides who takes a point to be outside
     assert differ.mean() < 2e-3
@@ -121,13 +126,13 @@ def test_simpleitk_warps_the_moving_image_alike(geometry, registered):
 
 
 @geometries
-def test_simpleitk_warps_the_moving_label_alike(geometry, registered):
+@written_fields
+def test_simpleitk_warps_the_moving_label_alike(geometry, name, registered):
     fixed, _, label, folder = registered(geometry)
     ours = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "warped_label.nii.gz")))
     theirs = sitk.ReadImage(label)
     shares = [
-        by_itk(sitk.Cast(theirs == label_id, sitk.sitkFloat32), fixed, folder / "displacement.nii.gz", 0)
-        for label_id in STRUCTURES
+        by_itk(sitk.Cast(theirs == label_id, sitk.sitkFloat32), fixed, folder / name, 0) for label_id in STRUCTURES
     ]
     shares = np.stack([1 - sum(shares), *shares])
     strongest = np.array([0, *STRUCTURES])[shares.argmax(axis=0)]
@@ -156,7 +161,12 @@ def test_without_a_discriminator_there_is_no_confidence_and_without_a_label_no_w
     image, _ = write_subject(tmp_path, "only", 3, **PLAIN)
     register(tmp_path / "out", image, image, {"registration": SameShift()})
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["displacement.nii.gz", "summary.json", "warped.nii.gz"]
+    assert names == [
+        "only_image_to_only_image_transform.h5",
+        "only_image_to_only_image_warp.nii.gz",
+        "summary.json",
+        "warped.nii.gz",
+    ]
 
 
 def test_the_field_of_zeros_gives_an_image_and_its_label_back(tmp_path):
@@ -165,7 +175,7 @@ def test_the_field_of_zeros_gives_an_image_and_its_label_back(tmp_path):
     for original, written in ((image, "warped.nii.gz"), (label, "warped_label.nii.gz")):
         difference = nib.load(original).get_fdata() - nib.load(tmp_path / "out" / written).get_fdata()
         assert np.abs(difference).max() < 1e-2
-    assert np.abs(nib.load(tmp_path / "out" / "displacement.nii.gz").get_fdata()).max() < 1e-4
+    assert np.abs(nib.load(tmp_path / "out" / "only_image_to_only_image_warp.nii.gz").get_fdata()).max() < 1e-4
     assert summary["local_ncc_before"] == summary["local_ncc_after"] > 0.9
     assert summary["folding_percent"] == summary["sdlogj"] == summary["mean_displacement_voxels"] == 0
 
@@ -176,7 +186,7 @@ def test_two_voxels_of_six_mm_are_twelve_mm_in_the_direction_of_the_axis(axis, l
     image, _ = write_subject(tmp_path, "only", 5, **grid)
     shift = [2.0 * (k == axis) for k in range(3)]
     summary = register(tmp_path / "out", image, image, {"registration": SameShift(shift)})
-    displacement = nib.load(tmp_path / "out" / "displacement.nii.gz").get_fdata()[:, :, :, 0]
+    displacement = nib.load(tmp_path / "out" / "only_image_to_only_image_warp.nii.gz").get_fdata()[:, :, :, 0]
     np.testing.assert_allclose(displacement, np.broadcast_to(lps, displacement.shape), atol=1e-4)
     assert summary["mean_displacement_voxels"] == pytest.approx(2)
 

@@ -42,9 +42,9 @@ from scripts.spatial import (
     sample_label_at,
     spacing_of,
     voxel_points,
-    write_displacement,
 )
 from scripts.state import PairState
+from scripts.transform_files import write_displacement, write_field_transform
 from scripts.transforms import LabelsToClassesd
 from scripts.warping import warp
 
@@ -178,8 +178,9 @@ class RegisterFiles:
     """Registers one file onto another and writes everything that a user could want of it.
 
     Into ``output_dir``, all on the fixed file's own grid: ``warped.nii.gz``, with ``moving_label`` also
-    ``warped_label.nii.gz`` in the original ids, ``displacement.nii.gz`` (LPS mm, intent 1007), with a discriminator
-    ``confidence.nii.gz``, and ``summary.json``.
+    ``warped_label.nii.gz`` in the original ids, where the recipe has one ``confidence.nii.gz``, and ``summary.json``. The
+    field twice, named after the two files since it goes into other programs: ``MOVING_to_FIXED_warp.nii.gz`` (intent
+    1007) and ``MOVING_to_FIXED_transform.h5`` (ITK), the same numbers in LPS mm.
 
     Args:
         moving: path of the image that is pulled.
@@ -243,7 +244,9 @@ class RegisterFiles:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         # first, as it refuses grids that no ITK image can have
         displacement_mm = displacement_lps(result.ddf.cpu(), fixed.network.affine, moving.network.affine, *grid)
-        write_displacement(self.output_dir / "displacement.nii.gz", displacement_mm, affine)
+        name = f"{moving.case}_to_{fixed.case}"
+        write_displacement(self.output_dir / f"{name}_warp.nii.gz", displacement_mm, affine)
+        write_field_transform(self.output_dir / f"{name}_transform.h5", displacement_mm, affine)
         points = points_on_fixed_file(result.ddf, moving, fixed)
         warped = sample_at(moving.file.as_tensor().float(), moving.file.affine, points, fill=self.fill_value)
         write_volume(self.output_dir / "warped.nii.gz", warped[0].numpy().astype(np.float32), affine)
@@ -251,7 +254,7 @@ class RegisterFiles:
             classes = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)[0].numpy()
             ids = np.array([0, *self.label_ids], dtype=np.int16 if max(self.label_ids) < 2**15 else np.int32)
             write_volume(self.output_dir / "warped_label.nii.gz", ids[classes], affine)
-        if "discriminator" in self.networks:
+        if result.pair.has_confidence:
             confidence = result.pair.confidence[0].float().cpu()
             here = voxel_points(fixed.file.shape[1:], affine)
             written = sample_at(confidence, fixed.network.affine, here)[0].numpy()

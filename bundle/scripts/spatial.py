@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Between fields in voxels and the world: points in millimetres, and files that other programs read.
+"""Between fields in voxels and the world: points in millimetres, and what lies there.
 
 An affine is the 4x4 matrix from voxel indices to RAS millimetres of one tensor or file, as ``MetaTensor.affine`` and
 nibabel have it. It must be that of the tensor the network saw, after cropping, padding and resampling, not the file's.
@@ -20,20 +20,14 @@ Coordinates are computed in float64: at 300 mm a float32 is off by 3e-5 mm.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 
 from scripts.warping import sample_voxels
 
 POINTS_AT_ONCE = 2**21
-VECTOR_INTENT = 1007  # ITK negates x and y of a field that bears 1006, and takes 1007 as it is
-LARGEST_SHEAR = 1e-3
 
 
 def ras_to_lps(points: torch.Tensor) -> torch.Tensor:
@@ -249,40 +243,6 @@ def sample_label_at(label: torch.Tensor, affine: torch.Tensor, points_ras: torch
     return winner.masked_fill(torch.as_tensor(rest >= best, device=ids.device), 0).to(label.dtype)
 
 
-def write_displacement(path: str | Path, displacement: torch.Tensor, affine: torch.Tensor) -> None:
-    """Write a world field as a NIfTI file that SimpleITK, ITK and ANTs apply: intent 1007, LPS mm, float32.
-
-    The intent is the trap: with 1006 ITK takes the same numbers for RAS, and silently warps the wrong way. The affine
-    goes into both sform and qform, since programs differ in which they read.
-
-    Args:
-        path: ``.nii`` or ``.nii.gz``; written under another name first, then moved there.
-        displacement: shape (X, Y, Z, 3), LPS mm, as from ``displacement_lps``.
-        affine: shape (4, 4), voxel to RAS mm, of the grid it lies on (that of the fixed file).
-
-    Raises:
-        ValueError: when the file name or a shape does not fit, or the affine has shear, which ITK's images cannot have.
-    """
-    path = Path(path)
-    suffix = next((end for end in (".nii.gz", ".nii") if path.name.endswith(end)), None)
-    if suffix is None:
-        raise ValueError(f"a displacement field is written as .nii or .nii.gz, got '{path.name}'.")
-    if displacement.ndim != 4 or displacement.shape[-1] != 3:
-        raise ValueError(f"a displacement field has shape (X, Y, Z, 3), got {tuple(displacement.shape)}.")
-    matrix = _affine(affine).cpu().numpy()
-    _check_no_shear(matrix, path)
-    field = displacement.detach().cpu().float().numpy()[:, :, :, None, :]
-    file = nib.Nifti1Image(np.ascontiguousarray(field), matrix)
-    file.set_sform(matrix, code="scanner")
-    file.set_qform(matrix, code="scanner")
-    file.header.set_intent(VECTOR_INTENT)
-    file.header.set_xyzt_units("mm")
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        unfinished = Path(folder) / f"field{suffix}"
-        nib.save(file, unfinished)
-        os.replace(unfinished, path)
-
-
 def _read(image: torch.Tensor, voxels: torch.Tensor, mode: str, fill: float) -> torch.Tensor:
     """Values (C, N) at voxel coordinates (N, 3), ``fill`` beyond the outer faces of the border voxels."""
     values = sample_voxels(image[None], voxels[None, None, None], mode=mode, padding_mode="border")[0, :, 0, 0]
@@ -330,13 +290,3 @@ def _single_field(ddf: torch.Tensor) -> torch.Tensor:
 def _check_image(image: torch.Tensor) -> None:
     if image.ndim != 4:
         raise ValueError(f"expected an image of shape (C, X, Y, Z), got {tuple(image.shape)}.")
-
-
-def _check_no_shear(affine: np.ndarray, path: Path) -> None:
-    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    shear = np.abs(axes.T @ axes - np.eye(3)).max()
-    if shear > LARGEST_SHEAR:
-        raise ValueError(
-            f"'{path.name}': the axes of the fixed grid are not at right angles (cosine {shear:.4f}, expected at most "
-            f"{LARGEST_SHEAR}), which ITK's images cannot have. Resample the fixed image to a grid without shear first."
-        )

@@ -183,10 +183,24 @@ def integrate(dvf: torch.Tensor, steps: int = 7) -> torch.Tensor:
     """
     if steps < 1:
         raise ValueError(f"integrate needs at least one step of squaring, got steps={steps}.")
+    if torch.jit.is_scripting():
+        return _integrate_in_script(dvf, steps)
     (ddf,) = _floating(dvf)
     ddf = ddf / 2**steps
     for _ in range(steps):
         ddf = compose(ddf, ddf)
+    return ddf
+
+
+def _integrate_in_script(dvf: torch.Tensor, steps: int) -> torch.Tensor:
+    """What ``integrate`` is in an exported network: TorchScript cannot read ``warp``, which does more than it takes."""
+    voxel = torch.tensor([2.0 / max(side - 1, 1) for side in dvf.shape[2:]], device=dvf.device).view(1, 3, 1, 1, 1)
+    unmoved = torch.eye(3, 4, device=dvf.device).expand(dvf.shape[0], 3, 4)
+    identity = F.affine_grid(unmoved, [dvf.shape[0], 1] + dvf.shape[2:], align_corners=True)
+    ddf = dvf / 2**steps
+    for _ in range(steps):
+        grid = identity + (ddf * voxel).flip(1).permute(0, 2, 3, 4, 1)
+        ddf = ddf + F.grid_sample(ddf, grid, padding_mode="border", align_corners=True)
     return ddf
 
 
