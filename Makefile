@@ -21,7 +21,7 @@ CONFIGS = ['$(subst $(space),'$(comma)',$(strip $(abspath bundle/configs/train.y
 export PYTHONPATH := $(CURDIR)/bundle
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train pc-reg-rt test test-slow lint bench classical-env clean dataset-named
+.PHONY: help zoo setup demo train pc-reg-rt test test-slow lint bench classical-env label-env label-bundle clean dataset-named
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  %-13s %s\n", $$1, $$2 }'
@@ -72,6 +72,32 @@ bench: $(READY)  ## speed against MONAI's own losses and warps -> benchmarks/res
 classical-env: $(READY)  ## make .venv-classical: the tools that benchmarks/classical.py compares with
 	$(PY) -m venv .venv-classical
 	.venv-classical/bin/python -m pip install --quiet -r requirements-classical.txt
+
+LABEL := .venv-label/bin/python
+label-env: $(READY)  ## make .venv-label: MONAI Label, for bundle/docs/monai_label.md and its tests
+	$(PY) -m venv .venv-label
+	$(LABEL) -m pip install --quiet $$(grep '^torch==' requirements.txt)
+	$(LABEL) -m pip install --quiet -r requirements-label.txt
+	$(LABEL) -m pip install --quiet --no-deps -r requirements-label-no-deps.txt
+	cp -r label_env/torchvision "$$($(LABEL) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
+label-bundle: NAME ?= deeprs
+label-bundle: override CONFIG := $(or $(CONFIG),bundle/configs/data/hippocampus.yaml) bundle/configs/label.yaml
+label-bundle: $(READY)  ## write a bundle into an app of MONAI Label: APP=dir [NAME=deeprs] [CONFIG="mydata.yaml"] [ARGS=...]
+	$(PY) -m monai.bundle run labeling --config_file "$(CONFIGS)" --app_dir "$(abspath $(APP))" --name "$(NAME)" $(ARGS)
+
+zoo: OUT ?= output/zoo
+zoo: $(READY)  ## the bundle as it goes to the model zoo, as a folder and zipped: [OUT=dir]
+	rm -rf "$(OUT)/deeprs" "$(OUT)/deeprs.zip"
+	mkdir -p "$(OUT)/deeprs"
+	cd bundle && git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C "$(abspath $(OUT))/deeprs"
+	@test -f "$(OUT)/deeprs/LICENSE" || { echo 'make zoo: git lists no file of bundle/. Run it in a clone.' >&2; exit 2; }
+	@test -z "$$(find "$(OUT)/deeprs" -size +25M -print)" || { echo 'make zoo: the model zoo takes files of up to 25 MB;' \
+		'list larger ones in large_files.yml, with their address and hash:' $$(find "$(OUT)/deeprs" -size +25M) >&2; exit 2; }
+	@# the zoo's isort does not know that scripts/ is ours
+	cd "$(OUT)" && $(PY) -m ruff check --quiet --isolated --line-length 120 --select I --fix deeprs \
+		--config 'lint.isort.known-third-party = ["scripts"]'
+	cd "$(OUT)" && $(PY) -m zipfile -c deeprs.zip deeprs
 
 clean:  ## remove caches and build leftovers; .venv and output/ stay
 	rm -rf .pytest_cache .ruff_cache build dist *.egg-info

@@ -102,6 +102,7 @@ def run_bundle(
     configs: Sequence[str | Path],
     place: Path = ROOT,
     wait: bool = True,
+    processes: int = 1,
     **entries: Any,
 ) -> subprocess.CompletedProcess | subprocess.Popen:
     """The command of the README as a process of its own; its streams come back as one text.
@@ -111,13 +112,25 @@ def run_bundle(
         configs: absolute, or relative to ``bundle/``: ``configs/train.yaml``.
         place: the folder to run it from.
         wait: for the end; otherwise the running process is returned, and it writes nowhere.
+        processes: more than one are started by torchrun.
         entries: of the command line.
     """
     files = [os.path.relpath(BUNDLE / config, place) for config in configs]
-    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(files).replace(" ", "")]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    command = [
+        sys.executable,
+        *torchrun,
+        "-m",
+        "monai.bundle",
+        "run",
+        run_id,
+        "--config_file",
+        str(files).replace(" ", ""),
+    ]
     for key, value in entries.items():
         command += [f"--{key}", str(value)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment["GLOO_SOCKET_IFNAME"] = "lo"  # the name of a machine need not lead to it
     options: dict[str, Any] = {"cwd": place, "env": environment, "text": True, "stderr": subprocess.STDOUT}
     if not wait:
         return subprocess.Popen(command, **options | {"stdout": subprocess.DEVNULL})

@@ -11,9 +11,7 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -34,7 +32,7 @@ from tiny_joint import (
     train,
     weights,
 )
-from torch import distributed, nn
+from torch import nn
 from torch.nn import functional as F
 
 from scripts.engine import Term, Update
@@ -449,36 +447,3 @@ def test_networks_are_in_training_mode_at_every_iteration_even_after_a_validatio
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda _: networks["segmentation"].eval())
     trainer.run()
     assert modes == [True, True]
-
-
-# ---- several processes
-
-
-def test_several_processes_step_by_their_mean_gradient(tmp_path):
-    torch.multiprocessing.spawn(_one_of_two_processes, (str(tmp_path / "rendezvous"),), nprocs=2)
-
-
-def _one_of_two_processes(rank: int, rendezvous: str) -> None:
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    distributed.init_process_group("gloo", init_method=f"file://{Path(rendezvous)}", rank=rank, world_size=2)
-
-    def stepped(gradient, taught):
-        update = linear_update()
-        update.network.weight.grad = None if gradient is None else torch.tensor([gradient])
-        update.step(taught)
-        return update.network.weight.tolist()[0]
-
-    assert stepped([[2.0, 4.0], [4.0, -4.0]][rank], True) == [-3.0, 0.0]
-    # an unlabelled pair in one process: its update takes part in the exchange, with nothing to add
-    assert stepped([[2.0, 4.0], None][rank], rank == 0) == [-1.0, -2.0]
-    assert stepped(None, False) == [0.0, 0.0]
-
-    networks = make_networks()
-    train(networks, make_updates(networks), [make_pair(("moving",) if rank else (), seed=rank)])
-    for network in networks.values():
-        for value in weights(network).values():
-            both = [torch.empty_like(value) for _ in range(2)]
-            distributed.all_gather(both, value)
-            assert torch.equal(*both)
-    distributed.destroy_process_group()

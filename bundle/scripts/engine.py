@@ -21,8 +21,8 @@ import torch
 from ignite.engine import Events
 from monai.engines import Trainer
 from monai.engines.utils import IterationEvents
-from torch import distributed
 
+from scripts import processes
 from scripts.state import PairState
 from scripts.wiring import check_wiring
 
@@ -94,9 +94,7 @@ class Update:
             taught: whether this process had a live term. Nothing moves when none had; where another one had, this one
                 takes part with a gradient of zero, since all processes must make the same exchanges.
         """
-        if distributed.is_available() and distributed.is_initialized():
-            taught = self._average_gradients(taught)
-        if taught:
+        if processes.average_gradients(self.parameters, taught):
             if self.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
             self.optimizer.step()
@@ -107,18 +105,6 @@ class Update:
             with warnings.catch_warnings():  # when the very first pair teaches nothing, the schedule goes first
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
                 self.scheduler.step()
-
-    def _average_gradients(self, taught: bool) -> bool:
-        anywhere = torch.tensor(int(taught), device=self.parameters[0].device)
-        distributed.all_reduce(anywhere)
-        if not anywhere:
-            return False
-        for parameter in self.parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            distributed.all_reduce(parameter.grad)
-            parameter.grad /= distributed.get_world_size()
-        return True
 
     def state_dict(self) -> dict[str, Any]:
         """What resuming needs: the optimiser and the schedule; the network is saved by its own name."""
@@ -154,7 +140,8 @@ class JointTrainer(Trainer):
         output: what the engine puts out beside ``loss``: key -> quantity, as the last group that computed it left it;
             a quantity that was not computed is left out.
         postprocessing, key_train_metric, additional_metrics, train_handlers, amp, amp_kwargs: as in MONAI's trainers.
-        seed: with the epoch, fixes the pairs and the augmentation of that epoch.
+        seed: with the epoch, fixes the pairs and the augmentation of that epoch; with the number of the process, where
+            there are several, all its random draws.
 
     Raises:
         ValueError: for wiring that cannot work, with what would: unknown quantities or updates, empty schedules.
@@ -197,16 +184,20 @@ class JointTrainer(Trainer):
             amp_kwargs=amp_kwargs,
         )
         self.state.losses, self.state.best = {}, {}  # raw value and weight of each term; best validation metrics
+        # after the handlers, one of which may have resumed a training
+        self.add_event_handler(Events.STARTED, lambda: processes.start_alike(self.networks.values(), self.state.epoch))
         self.add_event_handler(Events.EPOCH_STARTED, JointTrainer._seed_epoch)
 
     def _seed_epoch(self) -> None:
         sampler = getattr(self.data_loader, "batch_sampler", None)
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(self.state.epoch)
+        # not seed + epoch: neighbouring seeds would share all but one epoch. Rank 0 draws what a process alone does
+        drawn = np.random.default_rng([self.seed, self.state.epoch, processes.rank()]).integers(2**32)
         if hasattr(self.augmentation, "set_random_state"):
-            # not seed + epoch: neighbouring seeds would share all but one epoch
-            drawn = np.random.default_rng([self.seed, self.state.epoch]).integers(2**32)
             self.augmentation.set_random_state(seed=int(drawn))
+        if processes.count() > 1:  # or all would draw the same factors and the same noise
+            torch.manual_seed(int(drawn))
 
     def _iteration(self, engine: Any, batchdata: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         for network in self.networks.values():  # a validation may have come between two iterations

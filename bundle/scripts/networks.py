@@ -103,9 +103,11 @@ class VoxelMorph2(nn.Module):
         Returns:
             Displacement (B, 3, D, H, W) in voxels of the fixed grid, channels in array order.
         """
-        check_multiple(fixed.shape[2:], self.multiple, "VoxelMorph2")
+        if not torch.jit.is_scripting():
+            check_multiple(fixed.shape[2:], self.multiple, "VoxelMorph2")
         images = torch.cat([moving, fixed], dim=1)
-        features, skips = images, []
+        features = images
+        skips: list[torch.Tensor] = []
         for encode in self.encoder:
             features = encode(features)
             skips.append(features)

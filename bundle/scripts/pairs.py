@@ -26,6 +26,7 @@ import numpy as np
 from monai.data import CacheDataset, MetaTensor
 from torch.utils.data import Dataset, Sampler
 
+from scripts import processes
 from scripts.datalist import case_name, read_json, resolve_entry
 
 __all__ = ["PairDataset", "PairSampler", "RingSampler", "ordered_pairs", "read_pairs"]
@@ -106,6 +107,9 @@ class PairSampler(Sampler):
     The pairs are a function of the seed and the epoch alone, so a resumed run continues as the uninterrupted one.
     Call :meth:`set_epoch` when an epoch starts: without it every epoch draws the same pairs.
 
+    Several processes share one draw: each gets its part of a joint batch, ``batch_size`` pairs, all of one kind.
+    Together they see what a process alone would see with a batch as large as theirs together.
+
     Args:
         dataset: the subjects.
         kinds: weight of each kind of pair, moving first: ``labeled_unlabeled`` (the paper's), ``unlabeled_labeled``,
@@ -113,7 +117,7 @@ class PairSampler(Sampler):
             proportion to their numbers of pairs). Each batch draws its kind.
         length: batches per epoch. ``None``: labelled times unlabelled pairs, whatever the kinds, so that methods which
             pair differently train equally long; all pairs of the kinds where there is no unlabelled subject.
-        batch_size: pairs per batch.
+        batch_size: pairs per batch of one process.
         seed: of all draws.
         style: draw a third subject for each pair, any unlabelled one that is not in the pair. The pairs stay the same.
 
@@ -139,7 +143,7 @@ class PairSampler(Sampler):
         self.kinds = self._probabilities(kinds)
         if batch_size < 1 or (length is not None and length < 1):
             raise ValueError(f"batch_size and length should be at least 1, found {batch_size} and {length}.")
-        self.batch_size = batch_size
+        self.batch_size, self.joint_size = batch_size, batch_size * processes.count()
         self.length = self._default_length() if length is None else length
         self.seed = seed
         self.style = style
@@ -155,13 +159,14 @@ class PairSampler(Sampler):
 
     def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         """The batches of the epoch, each a list of (moving index, fixed index), with ``style`` of its index, too."""
+        mine = slice(processes.rank() * self.batch_size, (processes.rank() + 1) * self.batch_size)
         rng = np.random.default_rng([self.seed, self.epoch])
         drawn = rng.choice(list(self.kinds), self.length, p=list(self.kinds.values()))
         walks = {kind: self._walk(kind) for kind in self.kinds}
         styles = np.random.default_rng([self.seed, self.epoch, len(KINDS)])  # the stream after those of the kinds
         for kind in drawn:
-            pairs = [next(walks[kind]) for _ in range(self.batch_size)]
-            yield [(*pair, self._other(pair, styles)) for pair in pairs] if self.style else pairs
+            pairs = [next(walks[kind]) for _ in range(self.joint_size)]
+            yield ([(*pair, self._other(pair, styles)) for pair in pairs] if self.style else pairs)[mine]
 
     def _other(self, pair: tuple[int, int], rng: np.random.Generator) -> int:
         """An unlabelled subject that is not in the pair."""
@@ -187,7 +192,7 @@ class PairSampler(Sampler):
 
     def _default_length(self) -> int:
         pairs = len(self.pools["labeled"]) * len(self.pools["unlabeled"])
-        return max(1, (pairs or sum(map(self._count, self.kinds))) // self.batch_size)
+        return max(1, (pairs or sum(map(self._count, self.kinds))) // self.joint_size)
 
     def _probabilities(self, kinds: Mapping[str, float]) -> dict[str, float]:
         """How often each of the four kinds is drawn."""
@@ -221,6 +226,8 @@ class RingSampler(Sampler):
     """Batches of one pair in which each subject is fixed once and moving once: (0, 1), (1, 2), ..., (n-1, 0).
 
     The cheapest set of pairs that validates a registration on every case. A single subject is paired with itself.
+    Several processes share the pairs, unless there are too few for each to get one: then each takes all of them, since
+    MONAI's metrics cannot be gathered from a process that has none. Their means are the same either way.
 
     Args:
         dataset: anything with a length: the number of subjects.
@@ -228,14 +235,16 @@ class RingSampler(Sampler):
 
     def __init__(self, dataset: Sized) -> None:
         self.num_subjects = len(dataset)
+        subjects = range(self.num_subjects)
+        self.moving = list(subjects) if len(subjects) < processes.count() else processes.share(subjects)
 
     def __len__(self) -> int:
-        """As many pairs as subjects."""
-        return self.num_subjects
+        """As many pairs as subjects, for a process alone."""
+        return len(self.moving)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         """The pairs in order of their moving subject."""
-        for moving in range(self.num_subjects):
+        for moving in self.moving:
             yield [(moving, (moving + 1) % self.num_subjects)]
 
 

@@ -28,11 +28,16 @@ from bundle_runs import CONFIGS, PLACES, STRUCTURES, succeed, write_overlay
 #: the configs of this folder and the run id of each; the overlays in its subfolders are tested one by one elsewhere
 COMMANDS = {
     "train.yaml": "training",
+    "multi_gpu_train.yaml": "training",  # test_distributed.py
     "evaluate.yaml": "evaluating",
     "inference.yaml": "inferring",
     "register.yaml": "registering",
+    "apply.yaml": "applying",  # tests/test_apply.py
     "report.yaml": "reporting",
     "prepare.yaml": "preparing",  # tests/test_prepare.py
+    "prepare_mmwhs.yaml": "preparing",  # tests/test_mmwhs.py
+    "sequence.yaml": "registering",  # tests/test_sequence.py
+    "label.yaml": "labeling",  # tests/test_label_bundle.py
 }
 WEIGHTS = {"model.pt", "model_registration.pt", "model_discriminator.pt"}
 
@@ -66,7 +71,7 @@ def test_every_config_beside_the_overlays_has_its_command_here():
 
 def test_training_leaves_weights_curves_and_the_merged_config(trained):
     names = {path.name for path in trained.folder.iterdir()}
-    assert names == WEIGHTS | {"train_state.pt", "history.csv", "config.yaml", "model.yaml", "tensorboard"}
+    assert names == WEIGHTS | {"train_state.pt", "history.csv", "config.yaml", "model.yaml", "tensorboard", "pictures"}
     for name in WEIGHTS:
         state = torch.load(trained.folder / name, weights_only=True)
         assert state and all(isinstance(value, torch.Tensor) for value in state.values())
@@ -121,8 +126,8 @@ def test_registering_takes_two_files_and_a_label(trained, tmp_path):
     relative = {key: os.path.relpath(path, trained.place) for key, path in files.items()}
     configs = ["configs/register.yaml", trained.model]
     succeed("registering", configs, trained.place, output_dir=tmp_path / "out", **relative)
-    volumes = ("confidence", "displacement", "warped", "warped_label")
-    names = {*(f"{name}.nii.gz" for name in volumes), "summary.json"}
+    volumes = ("confidence", "phantom_000_to_phantom_003_warp", "warped", "warped_label")
+    names = {*(f"{name}.nii.gz" for name in volumes), "phantom_000_to_phantom_003_transform.h5", "summary.json"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     for name in volumes:
         assert nib.load(tmp_path / "out" / f"{name}.nii.gz").shape[:3] == nib.load(fixed).shape
