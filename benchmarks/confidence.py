@@ -25,8 +25,9 @@ from trained import open_run
 def main(run_folder: str, dataset: str, dataset_dir: str) -> dict[str, float]:
     """Area under the ROC curve of two maps on the validation pairs, each case with the next.
 
-    ``confidence`` is the discriminator's, where the run has one; ``agreement`` is what segmentation says. Asked are the voxels that are a structure in the warped or in the
-    fixed label; right is where both say the same. 0.5 is a map that knows nothing.
+    ``confidence`` is the discriminator's, where the run has one; ``agreement`` is what segmentation says. Asked are the
+    voxels that are a structure in the warped or in the fixed label; right is where both say the same. 0.5 is a map that
+    knows nothing.
 
     Args:
         run_folder: what training wrote: weights of all networks, and model.yaml.
