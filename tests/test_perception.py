@@ -41,6 +41,13 @@ class Stacks(torch.nn.Module):
         return fixed.new_zeros(len(fixed), 3, *fixed.shape[2:])
 
 
+class Shift(torch.nn.Module):
+    """A registration network that fetches every voxel from the next one along the first axis."""
+
+    def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1, 1).expand(len(fixed), 3, *fixed.shape[2:])
+
+
 def small_networks(seed: int = 0) -> dict[str, torch.nn.Module]:
     """S, and an R for masked regions whose field is some tenths of a voxel long."""
     networks = make_networks(seed)
@@ -118,6 +125,28 @@ def test_a_guided_network_is_shown_the_image_and_beside_it_the_masks():
     ):
         assert torch.equal(seen, torch.cat([image, prob[:, 1:]], dim=1))
         assert prob.requires_grad and not seen.requires_grad  # R teaches S nothing through what it is shown
+
+
+def test_the_confidence_of_a_guided_field_is_the_agreement_of_the_segmentations_it_brings_together():
+    image = torch.rand(1, 1, SIDE, SIDE, SIDE).mul(NUM_CLASSES - 1).round() / (NUM_CLASSES - 1)
+    networks = {"segmentation": ByBrightness(NUM_CLASSES), "registration": Shift()}
+    fixed = image.roll(-1, dims=2)
+    make = partial(GuidedState, num_classes=NUM_CLASSES, masks="soft")
+    inside = (slice(None), slice(None), slice(0, -1))  # what the field brings there comes from within the volume
+    aligned = make({"moving_image": image, "fixed_image": fixed}, networks)
+    prob = aligned.fixed_prob
+    assert torch.allclose(aligned.confidence[inside], prob.square().sum(1, keepdim=True)[inside], atol=1e-5)
+    misaligned = make({"moving_image": image, "fixed_image": image}, networks)
+    same_class = misaligned.warped_moving_prob.argmax(1) == misaligned.fixed_prob.argmax(1)
+    confidence = misaligned.confidence[:, 0]
+    assert confidence[:, :-1][same_class[:, :-1]].min() > confidence[:, :-1][~same_class[:, :-1]].max()
+
+
+def test_a_guided_confidence_needs_no_discriminator_and_teaches_nobody():
+    networks = small_networks() | {"registration": Stacks()}
+    state = GuidedState(make_pair(), networks, num_classes=NUM_CLASSES, learning={"segmentation"})
+    assert state.has_confidence and not make_state(networks).has_confidence
+    assert state.agreement.requires_grad and not state.confidence.requires_grad
 
 
 def test_other_masks_are_refused():
