@@ -14,70 +14,24 @@
 from __future__ import annotations
 
 import json
-import sys
 import venv
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
-from bundle_runs import ROOT, run_bundle, succeed
-from scipy.ndimage import gaussian_filter
+from aligned_phantoms import AFFINE, IDS, LABELS, MOVED, SHAPE, dice, elastix_python, known, read, write_phantom
+from bundle_runs import run_bundle, succeed
 
 from scripts.affine_alignment import Elastix, matrix_of, write_itk_transform
 from scripts.cases import Cases, load_cases
 from scripts.datalist import case_name
-from scripts.prepare import Prepare, claim_folder, find_reference, target_grid
-from scripts.registration import load_subject, write_volume
+from scripts.prepare import Prepare, find_reference
+from scripts.prepared_folder import PreparedFolder
+from scripts.registration import write_volume
 from scripts.restore import Restore
 from scripts.spatial import voxel_points
-
-IDS = (205, 420, 850)
-LABELS = {str(i): f"structure {i}" for i in IDS}
-SHAPE = (32, 36, 28)
-#: LPS axes of 1.2 x 1 x 1.4 mm, the origin far from that of the scanner
-AFFINE = np.array([[-1.2, 0, 0, 60.0], [0, -1, 0, 40], [0, 0, 1.4, -75], [0, 0, 0, 1]])
-#: from the points of one phantom to those of the other: turned by 10 degrees, stretched and shifted
-TURN = np.deg2rad(10)
-MOVED = np.array(
-    [
-        [1.08 * np.cos(TURN), -np.sin(TURN), 0, 0],
-        [np.sin(TURN), 0.94 * np.cos(TURN), 0, 0],
-        [0, 0, 1.05, 0],
-        [0, 0, 0, 1.0],
-    ]
-)
-CENTER = AFFINE @ [*((np.array(SHAPE) - 1) / 2), 1]
-MOVED[:3, 3] = (np.eye(4) - MOVED)[:3] @ CENTER + (3.0, -2.0, 2.5)
-
-
-def phantom(points):
-    """Labels and a smooth image of an asymmetric head of three structures at points of the world (..., 3)."""
-    x, y, z = np.moveaxis(np.asarray(points) - CENTER[:3], -1, 0)
-    ids = np.where((x / 12) ** 2 + (y / 13) ** 2 + (z / 13) ** 2 < 1, 205, 0)
-    ids[((x - 4) / 6) ** 2 + ((y - 2) / 7) ** 2 + (z / 7) ** 2 < 1] = 420
-    ids[((x + 5) / 5) ** 2 + ((y + 4) / 5) ** 2 + ((z - 3) / 7) ** 2 < 1] = 850
-    grey = np.select([ids == i for i in IDS], [100.0, 200.0, 320.0])
-    return ids.astype(np.int16), gaussian_filter(grey, 0.7).astype(np.float32)
-
-
-def write_phantom(folder, name, matrix=None, affine=AFFINE, label=True):
-    """Put a phantom into a file: the point w of the reference lies at ``matrix`` w."""
-    points = voxel_points(SHAPE, np.linalg.inv(np.eye(4) if matrix is None else matrix) @ affine)
-    ids, image = phantom(points)
-    write_volume(folder / "images" / f"{name}.nii.gz", image, affine)
-    if label:
-        write_volume(folder / "labels" / f"{name}.nii.gz", ids, affine)
-    return ids
-
-
-def dice(a, b):
-    return np.mean([2 * ((a == i) & (b == i)).sum() / ((a == i).sum() + (b == i).sum()) for i in IDS])
-
-
-def read(path):
-    return np.asarray(nib.load(path).dataobj)
+from scripts.target_grid import TargetGrid
 
 
 @pytest.fixture
@@ -94,12 +48,6 @@ def dataset(tmp_path, write_json):
     return folder
 
 
-def known(moving, fixed):
-    """The matrices by which the phantoms were made, in the place of a search for them."""
-    assert np.allclose(nib.load(fixed).affine, AFFINE)
-    return MOVED if case_name(moving) == "moved" else np.eye(4)
-
-
 def failing_on(name):
     """An aligner that cannot cope with one case."""
 
@@ -111,8 +59,8 @@ def failing_on(name):
     return align
 
 
-def prepared(dataset, out, aligner=known, **options):
-    Prepare(load_cases(dataset), out, aligner, **options).run()
+def prepared(dataset, out, aligner=known, grid=None, **options):
+    Prepare(load_cases(dataset), out, aligner, grid=TargetGrid(**(grid or {})), **options).run()
     return out
 
 
@@ -149,7 +97,7 @@ def test_the_new_datalist_gives_the_same_lists_and_names(dataset, tmp_path):
 
 @pytest.mark.parametrize("pixdim", [None, 1.7])
 def test_labels_are_never_blended(dataset, tmp_path, pixdim):
-    out = prepared(dataset, tmp_path / "out", pixdim=pixdim)
+    out = prepared(dataset, tmp_path / "out", grid={"pixdim": pixdim})
     ids = read(out / "labels" / "moved.nii.gz")
     assert ids.dtype == np.int16
     assert set(np.unique(ids)) == {0, *IDS}
@@ -260,15 +208,35 @@ def test_a_case_that_lost_a_file_is_made_again(dataset, tmp_path):
     assert (out / "labels" / "moved.nii.gz").is_file()
 
 
-def test_a_stray_id_and_a_label_on_another_grid_are_faults_of_their_cases(dataset, tmp_path):
+def test_a_label_on_another_grid_is_a_fault_of_its_case(dataset, tmp_path):
     path = dataset / "labels" / "moved.nii.gz"
-    for array, affine, message in (
-        (np.full(SHAPE, 421, np.int16), AFFINE, "421"),
-        (read(path), np.eye(4), "do not share a grid"),
-    ):
-        write_volume(path, array, affine)
-        with pytest.raises(RuntimeError, match=message):
-            prepared(dataset, tmp_path / message[:3])
+    write_volume(path, read(path), np.eye(4))
+    with pytest.raises(RuntimeError, match="1 of 3 cases.*\n.*'moved'.*do not share a grid"):
+        prepared(dataset, tmp_path / "out")
+
+
+def test_a_label_that_cannot_be_read_is_a_fault_of_its_case(dataset, tmp_path):
+    (dataset / "labels" / "moved.nii.gz").write_bytes(b"this is no volume")
+    with pytest.raises(RuntimeError, match="1 of 3 cases.*\n.*'moved'"):
+        prepared(dataset, tmp_path / "out")
+    assert len(load_cases(tmp_path / "out").labeled) == 1
+
+
+def test_a_stray_id_is_told_before_anything_is_aligned_and_can_be_corrected(dataset, tmp_path):
+    path, out = dataset / "labels" / "moved.nii.gz", tmp_path / "out"
+    ids = read(path)
+    stray = np.where(np.isin(np.arange(ids.size).reshape(ids.shape), np.flatnonzero(ids == 420)[:3]), 421, ids)
+    write_volume(path, stray.astype(np.int16), AFFINE)
+    with pytest.raises(ValueError, match=r"case 'moved': unknown label 421 \(3 voxels\)") as fault:
+        prepared(dataset, out, failing_on("everything"))
+    assert "421 should be 420 (structure 420)" in str(fault.value)
+    assert not out.exists()
+    option = str(fault.value).split("--corrections ")[1].split("\n")[0]
+    prepared(dataset, out, corrections=json.loads(option.strip('"').replace("'", '"')))
+    assert set(np.unique(read(out / "labels" / "moved.nii.gz"))) == {0, *IDS}
+    assert (read(path) == stray).all()  # the file stays as it is
+    with pytest.raises(ValueError, match="'7': 1, '421': 420"):
+        prepared(dataset, tmp_path / "again", corrections={"7": 1})
 
 
 def test_a_folder_of_something_else_is_left_alone(dataset, tmp_path):
@@ -276,7 +244,7 @@ def test_a_folder_of_something_else_is_left_alone(dataset, tmp_path):
         prepared(dataset, dataset)
     prepared(dataset, tmp_path / "out")
     with pytest.raises(ValueError, match="other settings"):
-        prepared(dataset, tmp_path / "out", pixdim=2)
+        prepared(dataset, tmp_path / "out", grid={"pixdim": 2})
 
 
 def test_two_cases_of_one_name_are_refused(tmp_path):
@@ -285,7 +253,7 @@ def test_two_cases_of_one_name_are_refused(tmp_path):
         Prepare(Cases({1: "one"}, labeled=(case,), test=(case,)), tmp_path / "out", known).run()
 
 
-# ---- reference and grid
+# ---- reference
 
 
 def test_the_label_of_a_test_case_does_not_choose_the_region(dataset):
@@ -295,65 +263,22 @@ def test_the_label_of_a_test_case_does_not_choose_the_region(dataset):
     for name, region, message in (
         ("moved", "label", "list 'labeled'"),
         ("nobody", None, "there is no case 'nobody'"),
-        (None, "head", "`region`"),
     ):
         with pytest.raises(ValueError, match=message):
             find_reference(cases, name, region)
 
 
-@pytest.fixture
-def cube(write_volume, tmp_path):
-    """10 x 12 x 8 voxels of 2 mm with a structure from voxel (2, 3, 4) to (5, 7, 5)."""
-    label = np.zeros((10, 12, 8), np.int16)
-    label[2:6, 3:8, 4:6] = 1
-    affine = np.diag([2.0, 2, 2, 1])
-    files = {key: write_volume(tmp_path / f"{key}.nii.gz", label, affine) for key in ("image", "label")}
-    return load_subject({key: str(path) for key, path in files.items()}, dict, [1])
-
-
-def test_without_options_the_grid_is_that_of_the_reference(cube):
-    shape, affine = target_grid(cube, None, None, 0)
-    assert shape == (10, 12, 8)
-    assert np.allclose(affine, np.diag([2, 2, 2, 1]))
-
-
-@pytest.mark.parametrize("region", ["label", "foreground"])
-def test_a_region_is_a_box_with_a_margin_within_the_volume(cube, region):
-    shape, affine = target_grid(cube, None, region, 3.0)  # two voxels; on the last axis there is room for them
-    assert shape == (8, 9, 6)
-    assert np.allclose(affine[:3, 3], [0, 2, 4])
-
-
-@pytest.mark.parametrize(("pixdim", "shape"), [(1, (20, 24, 16)), ([4, 3, 2], (5, 8, 8)), (2.5, (8, 10, 7))])
-def test_at_another_voxel_size_the_first_faces_stay_where_they_are(cube, pixdim, shape):
-    found, affine = target_grid(cube, pixdim, None, 0)
-    assert found == shape
-    assert np.allclose(np.diag(affine)[:3], pixdim)
-    assert np.allclose(affine @ torch.tensor([-0.5, -0.5, -0.5, 1.0], dtype=torch.float64), [-1, -1, -1, 1])
-
-
-def test_a_voxel_size_of_nothing_is_refused(cube):
-    with pytest.raises(ValueError, match="pixdim"):
-        target_grid(cube, [1, 0, 1], None, 0)
-
-
 def test_settings_that_are_the_same_may_go_on(tmp_path):
     for _ in range(2):
-        claim_folder(tmp_path / "out", {"pixdim": [1.0, 1.0, 1.0], "region": None})
+        PreparedFolder(tmp_path / "out").claim({"pixdim": (1.0, 1.0, 1.0), "region": None})
 
 
 # ---- elastix itself
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def elastix():
-    """The interpreter that has itk-elastix: this one, or that of ``make classical-env``."""
-    for python in (sys.executable, ROOT / ".venv-classical" / "bin" / "python"):
-        try:
-            return Elastix(python=python).python
-        except (ModuleNotFoundError, FileNotFoundError):
-            continue
-    pytest.skip("itk-elastix is not installed; `make classical-env` installs it")
+    return elastix_python()
 
 
 @pytest.mark.slow

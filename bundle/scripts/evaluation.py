@@ -14,29 +14,31 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import nibabel
-import numpy as np
 import torch
-from tqdm import tqdm
 
+from scripts import processes
 from scripts.cases import Cases
+from scripts.each_case import for_each
+from scripts.examples import pair_example, segmentation_example, worst_median_best
 from scripts.files import write_json
+from scripts.landmarks import Landmarks, summarise_landmarks
 from scripts.metrics import dice_per_structure, folding_percent, sdlogj, surface_distances
 from scripts.pairs import ordered_pairs, read_pairs
 from scripts.refinement import Refinement
 from scripts.registration import Registered, Subject, load_subject, points_on_fixed_file, register_pair
 from scripts.report import Report
 from scripts.scores import OVERLAPS, format_table, mean, mean_std, summarise, write_csv, write_examples
-from scripts.spatial import sample_label_at, spacing_of, voxel_points
+from scripts.spatial import sample_label_at
 from scripts.state import PairState
-from scripts.warping import warp_label
 
 logger = logging.getLogger(__name__)
+
+SUBJECTS_IN_MEMORY = 64  # some megabytes each
 
 
 class Evaluation:
@@ -45,7 +47,9 @@ class Evaluation:
     Into ``output_dir``: ``metrics.json``, ``segmentation.csv``, ``registration.csv``, ``examples/`` (the worst, median
     and best case of each task, for pictures) and, on request, ``report.html``. Registration is scored against the fixed
     label on the fixed file's own grid, and so is doing nothing (centres aligned). Dice is 0..1; distances are in mm; a
-    structure that is absent has no distance and is left out of the means, whose ``n`` says so.
+    structure that is absent has no distance and is left out of the means, whose ``n`` says so. With landmarks, their
+    errors (TRE) are in ``landmarks.csv`` and, as ``tre``, among the figures. Several processes share the cases and the
+    pairs, and the first one writes.
 
     Args:
         cases: the test list, and the labels.
@@ -59,6 +63,8 @@ class Evaluation:
         max_pairs: at most this many ordered pairs, drawn by ``seed``; None is all n (n - 1).
         seed: of that draw.
         refinement: improves the field of each pair.
+        landmarks: folder with a file of landmarks for each case that has any: :class:`scripts.landmarks.Landmarks`.
+        coordinates: ``LPS`` or ``RAS``, of landmarks whose files do not say it.
         report: also make ``report.html``.
         provenance: small facts to keep in ``metrics.json`` (weights, data set).
         device: where the networks are.
@@ -78,6 +84,8 @@ class Evaluation:
         max_pairs: int | None = None,
         seed: int = 0,
         refinement: Refinement | None = None,
+        landmarks: str | None = None,
+        coordinates: str | None = None,
         report: bool = False,
         provenance: Mapping[str, Any] | None = None,
         device: torch.device | str = "cpu",
@@ -88,6 +96,7 @@ class Evaluation:
         self.networks, self.state, self.tasks = dict(networks), state, tuple(tasks)
         self.test_pairs, self.max_pairs, self.seed = test_pairs, max_pairs, seed
         self.report, self.provenance, self.refinement = report, dict(provenance or {}), refinement
+        self.landmarks = None if landmarks is None else Landmarks(landmarks, coordinates)
         self.device, self.amp_dtype = device, torch.bfloat16 if amp else None
 
     def run(self) -> dict[str, Any]:
@@ -103,23 +112,30 @@ class Evaluation:
         if not self.cases.test and not pairs:
             raise ValueError("nothing to evaluate: the data list has no `test` cases and no --test_pairs were given.")
         self._refuse_one_name_for_two(pairs)
+        if self.landmarks is not None:
+            self.landmarks.check(pairs)
         metrics: dict[str, Any] = {"structures": list(self.cases.structures), "config": self.provenance}
         rows, examples = {}, {}  # nothing is written before both tasks are done: no half of an older evaluation stays
         if "segmentation" in self.tasks and self.cases.test:
             rows["segmentation"], examples["segmentation"] = self._segment_all()
             metrics["segmentation"] = summarise(rows["segmentation"], ("case",), self.cases.structures)
         if pairs:
-            rows["registration"], examples["registration"] = self._register_all(pairs)
-            metrics |= self._summarise_registration(rows["registration"])
+            rows["registration"], rows["landmarks"], examples["registration"] = self._register_all(pairs)
+            metrics |= self._summarise_registration(rows["registration"], rows["landmarks"])
+        if processes.rank() == 0:
+            self._write(metrics, rows, examples)
+        return metrics
+
+    def _write(self, metrics: dict[str, Any], rows: Mapping[str, list], examples: Mapping[str, list]) -> None:
+        for table in ("segmentation", "registration", "landmarks"):
+            write_csv(self.output_dir / f"{table}.csv", rows.get(table, []))
         for task in ("segmentation", "registration"):
-            write_csv(self.output_dir / f"{task}.csv", rows.get(task, []))
             write_examples(self.output_dir, task, examples.get(task, []))
         write_json(self.output_dir / "metrics.json", metrics)
         logger.info("\n%s", format_table(metrics))
         logger.info("written to %s", self.output_dir.resolve())
         if self.report:
             Report(self.output_dir).run()
-        return metrics
 
     def _pairs(self) -> list[tuple[dict, dict]]:
         if self.test_pairs is not None:
@@ -136,12 +152,15 @@ class Evaluation:
                     f"  {images[case['case']]}\n  {case['image']}\n  Rename one, or give it a `case` in the data list."
                 )
 
-    def _summarise_registration(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def _summarise_registration(self, rows: Sequence[dict], landmarks: Sequence[dict]) -> dict[str, Any]:
         summary = summarise(rows, ("moving", "fixed"), self.cases.structures)
         pairs = rows[:: len(self.cases.structures)]
         for key in ("folding_percent", "sdlogj", "seconds"):
             summary[key] = mean_std([row[key] for row in pairs])
         identity = summarise(rows, ("moving", "fixed"), self.cases.structures, "identity_")
+        if landmarks:
+            summary["tre"] = summarise_landmarks(landmarks, "tre")
+            identity["tre"] = summarise_landmarks(landmarks, "identity_tre")
         return {"registration": summary, "identity": identity}
 
     def _load(self, case: Mapping[str, str]) -> Subject:
@@ -152,27 +171,21 @@ class Evaluation:
     # ---- segmentation
 
     def _segment_all(self) -> tuple[list[dict], list[dict]]:
-        rows, ranking = [], []
-        for case in tqdm(self.cases.test, desc="segmentation"):
-            subject = self._load(case)
-            scores = self._score(self._segment(subject), subject.label.as_tensor(), subject.spacing)
-            rows += [{"case": subject.case, **row} for row in scores]
-            ranking.append((mean([row["dice"] for row in scores]), case))
-        return rows, [self._segmentation_example(*entry) for entry in _worst_median_best(ranking)]
+        tables = for_each(self.cases.test, self._score_segmentation, "segmentation")
+        ranking = [
+            (mean([row["dice"] for row in table]), case) for table, case in zip(tables, self.cases.test, strict=True)
+        ]
+        examples = [self._segmentation_example(*entry) for entry in worst_median_best(ranking)]
+        return list(itertools.chain(*tables)), examples
+
+    def _score_segmentation(self, case: Mapping[str, str]) -> list[dict[str, Any]]:
+        subject = self._load(case)
+        scores = self._score(self._segment(subject), subject.label.as_tensor(), subject.spacing)
+        return [{"case": subject.case, **row} for row in scores]
 
     def _segmentation_example(self, dice: float, case: Mapping[str, str]) -> dict[str, Any]:
         subject = self._load(case)
-        affine = np.asarray(subject.file.affine)
-        volumes = {
-            "image": _unit_range(subject.file[0]),
-            "label": subject.label[0].numpy().astype(np.uint8),
-            "pred": self._segment(subject)[0].numpy().astype(np.uint8),
-        }
-        # pictures name their planes by the axes of the body, so the file's own axes are brought to RAS
-        to_ras = nibabel.io_orientation(affine)
-        volumes = {name: nibabel.apply_orientation(volume, to_ras) for name, volume in volumes.items()}
-        spacing = spacing_of(affine @ nibabel.orientations.inv_ornt_aff(to_ras, subject.file.shape[1:]))
-        return {**volumes, "spacing": np.array(spacing), "case": subject.case, "dice": dice}
+        return segmentation_example(subject, self._segment(subject), dice)
 
     @torch.no_grad()
     def _segment(self, subject: Subject) -> torch.Tensor:
@@ -186,28 +199,37 @@ class Evaluation:
     # ---- registration
 
     @torch.no_grad()
-    def _register_all(self, pairs: Sequence[tuple[dict, dict]]) -> tuple[list[dict], list[dict]]:
-        subjects: dict[str, Subject] = {}
-        rows, ranking = [], []
-        for moving_case, fixed_case in tqdm(pairs, desc="registration"):
-            moving, fixed = (
-                subjects.setdefault(case["image"], subjects.get(case["image"]) or self._load(case))
-                for case in (moving_case, fixed_case)
-            )
-            result = self._register(moving, fixed)
-            scores = self._score_field(result.ddf, moving, fixed)
-            before = self._score_field(torch.zeros_like(result.ddf), moving, fixed)
-            extra = {
-                "folding_percent": float(folding_percent(result.ddf)),
-                "sdlogj": float(sdlogj(result.ddf)),
-                "seconds": result.seconds,
-            }
-            for row, nothing in zip(scores, before, strict=True):
-                identity = {f"identity_{key}": nothing[key] for key in OVERLAPS}
-                rows.append({"moving": moving.case, "fixed": fixed.case, **row, **identity, **extra})
-            dice, identity = (mean([row["dice"] for row in table]) for table in (scores, before))
-            ranking.append((dice, identity, moving, fixed))
-        return rows, [self._pair_example(*entry) for entry in _worst_median_best(ranking)]
+    def _register_all(self, pairs: Sequence[tuple[dict, dict]]) -> tuple[list[dict], list[dict], list[dict]]:
+        """Rows of structures, rows of landmarks, and examples."""
+        cases = {case["image"]: case for pair in pairs for case in pair}
+        load = lru_cache(SUBJECTS_IN_MEMORY)(lambda image: self._load(cases[image]))
+
+        def score(pair: tuple[dict, dict]) -> tuple[list[dict], list[dict]]:
+            return self._score_registration(*(load(case["image"]) for case in pair))
+
+        tables = for_each(pairs, score, "registration")
+        ranking = [
+            (*(mean([row[key] for row in table]) for key in ("dice", "identity_dice")), *pair)
+            for (table, _), pair in zip(tables, pairs, strict=True)
+        ]
+        examples = [self._pair_example(*entry) for entry in worst_median_best(ranking)]
+        structures, landmarks = (list(itertools.chain(*kind)) for kind in zip(*tables, strict=True))
+        return structures, landmarks, examples
+
+    def _score_registration(self, moving: Subject, fixed: Subject) -> tuple[list[dict], list[dict]]:
+        """A row for each structure of a pair, and one for each of its landmarks."""
+        result = self._register(moving, fixed)
+        scores = self._score_field(result.ddf, moving, fixed)
+        before = self._score_field(torch.zeros_like(result.ddf), moving, fixed)
+        extra = {
+            "folding_percent": float(folding_percent(result.ddf)),
+            "sdlogj": float(sdlogj(result.ddf)),
+            "seconds": result.seconds,
+        }
+        identity = [{f"identity_{key}": row[key] for key in OVERLAPS} for row in before]
+        names = {"moving": moving.case, "fixed": fixed.case}
+        rows = [{**names, **row, **nothing, **extra} for row, nothing in zip(scores, identity, strict=True)]
+        return rows, [] if self.landmarks is None else self.landmarks.score(result.ddf, moving, fixed)
 
     def _register(self, moving: Subject, fixed: Subject) -> Registered:
         return register_pair(moving, fixed, self.networks, self.state, self.device, self.amp_dtype, self.refinement)
@@ -217,37 +239,10 @@ class Evaluation:
         warped = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)
         return self._score(warped, fixed.label.as_tensor(), fixed.spacing)
 
-    def _pair_example(self, dice: float, identity_dice: float, moving: Subject, fixed: Subject) -> dict[str, Any]:
-        """The pair on the networks' grid, for pictures."""
+    def _pair_example(self, dice: float, identity_dice: float, moving_case: dict, fixed_case: dict) -> dict[str, Any]:
+        moving, fixed = self._load(moving_case), self._load(fixed_case)
         result = self._register(moving, fixed)
-        moving_label, fixed_label = (
-            sample_label_at(
-                subject.label.as_tensor(),
-                subject.label.affine,
-                voxel_points(subject.network.shape[1:], subject.network.affine),
-            ).to(torch.uint8)
-            for subject in (moving, fixed)
-        )
-        warped_label = warp_label(moving_label[None].to(self.device), result.ddf, self.cases.num_classes)
-        volumes = {
-            "moving": result.pair.moving_image[0, 0],
-            "fixed": result.pair.fixed_image[0, 0],
-            "warped": result.pair.warped_image[0, 0],
-            "moving_label": moving_label[0],
-            "fixed_label": fixed_label[0],
-            "warped_label": warped_label[0, 0].to(torch.uint8),
-            "ddf": result.ddf[0],
-        }
-        if "discriminator" in self.networks:
-            volumes["confidence"] = result.pair.confidence[0, 0]
-        return {
-            **{name: volume.cpu().numpy() for name, volume in volumes.items()},
-            "moving_case": moving.case,
-            "fixed_case": fixed.case,
-            "dice": dice,
-            "identity_dice": identity_dice,
-            "spacing": spacing_of(fixed.network.affine),
-        }
+        return pair_example(result, moving, fixed, self.cases.num_classes, dice, identity_dice)
 
     def _score(self, pred: torch.Tensor, truth: torch.Tensor, spacing: Sequence[float]) -> list[dict[str, Any]]:
         """A row for each structure, from classes (1, X, Y, Z) on one grid."""
@@ -259,16 +254,3 @@ class Evaluation:
         return [
             {"structure": n, "dice": d, "hd95": h, "asd": a} for n, d, h, a in zip(names, dice, hd95, asd, strict=True)
         ]
-
-
-def _worst_median_best(ranking: Sequence[tuple]) -> list[tuple]:
-    """Three entries of a list of (Dice, ...), which may be the same when there are fewer."""
-    ranked = sorted((entry for entry in ranking if math.isfinite(entry[0])), key=lambda entry: entry[0])
-    return [ranked[i] for i in (0, len(ranked) // 2, -1)] if ranked else []
-
-
-def _unit_range(image: torch.Tensor) -> np.ndarray:
-    """An image for pictures: its 1st to 99th percentile become 0 to 1."""
-    array = np.asarray(image, dtype=np.float32)
-    low, high = np.percentile(array, (1, 99))
-    return np.clip((array - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)

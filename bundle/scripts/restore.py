@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import LoadImage
 
 from scripts.datalist import case_name, find_volumes, read_json
+from scripts.original import read_label
 from scripts.registration import write_volume
 from scripts.spatial import sample_label_at, voxel_points
 
@@ -82,14 +82,10 @@ class Restore:
         return read_json(self.transforms / f"{max(found, key=len)}.json")
 
     def _restore(self, path: Path, record: Mapping[str, Any]) -> Path:
-        volume = LoadImage(ensure_channel_first=True)(str(path))
-        values = volume.as_tensor()
-        ids = values.round().to(torch.int32)
-        if (ids != values).any():
-            raise ValueError(f"{path} holds numbers with fractions, so it is no label map.")
+        ids = read_label(str(path))
         to_reference = torch.linalg.inv(torch.tensor(record["matrix_ras"], dtype=torch.float64))
         affine = torch.tensor(record["affine"], dtype=torch.float64)
-        label = sample_label_at(ids, volume.affine, voxel_points(record["shape"], to_reference @ affine))
+        label = sample_label_at(ids.as_tensor(), ids.affine, voxel_points(record["shape"], to_reference @ affine))
         target = self.output_dir / f"{case_name(path)}.nii.gz"
         write_volume(target, smallest_type(label[0].numpy()), affine.numpy())
         logger.info("%s: on the grid of %s", target, record["image"])

@@ -99,6 +99,10 @@ def format_table(metrics: Mapping[str, Any]) -> str:
                 f"  folding {table['folding_percent']['mean']:.4f} %, SD log J {table['sdlogj']['mean']:.3f}, "
                 f"{table['seconds']['mean']:.2f} s a pair"
             )
+        if "tre" in table:
+            tre = table["tre"]
+            found = f"{tre['landmarks']} landmarks in {tre['n']} pairs"
+            lines.append(f"  TRE {tre['mean']:.3f} +- {tre['std']:.3f} mm, at most {tre['max']:.3f} mm: {found}")
     return "\n".join(lines)
 
 

@@ -18,6 +18,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
+TRAINED = ["train.yaml", "data/hippocampus.yaml", "recipes/best.yaml"]
 SHARED = ["orientation", "pixdim", "crop", "spatial_size", "intensity", "intensity_range", "labels"]
 NETWORKS = {
     "inference.yaml": ["network_def"],
@@ -33,10 +34,21 @@ def load(*names: str) -> dict:
 
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_the_model_is_that_of_the_training_config(name):
-    trained, used = load("train.yaml", "data/hippocampus.yaml"), load(name)
+    trained, used = load(*TRAINED), load(name)
     for key in [*SHARED, *NETWORKS[name]]:
         assert used[key] == trained[key], key
     assert used["num_classes"] == len(trained["labels"]) + 1
+
+
+def test_registration_sees_and_is_refined_by_what_it_was_trained_with():
+    trained, used = load(*TRAINED), load("register.yaml")
+    assert used["state"].items() <= trained["state"].items()
+    terms = {
+        name: term for name, term in trained["updates"]["registration"]["terms"].items() if not term.get("_disabled_")
+    }
+    assert used["refinement_terms"].keys() == terms.keys()
+    for name, term in used["refinement_terms"].items():
+        assert term.items() <= terms[name].items(), name
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))
