@@ -21,6 +21,7 @@ import yaml
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser, ReferenceResolver
 
+from scripts import processes
 from scripts.files import write_text
 
 
@@ -39,22 +40,23 @@ class RecordConfig:
 
     def __init__(self, folder: str, model: Mapping[str, Any], copied: Sequence[str]) -> None:
         self.folder = Path(folder)
-        parser = _config_parser()
+        parser = config_parser()
         self.merged = parser.get() if parser is not None else None
-        self.model = {**model, **(_with_references(parser, copied, known=model) if parser is not None else {})}
+        self.model = {**model, **(with_references(parser, copied, known=model) if parser is not None else {})}
 
     def attach(self, engine: Engine) -> None:
-        """Listen to the trainer."""
-        engine.add_event_handler(Events.STARTED, self._write)
+        """Listen to the trainer; of several processes the first one writes."""
+        if processes.rank() == 0:
+            engine.add_event_handler(Events.STARTED, self._write)
 
     def _write(self) -> None:
         model = {**self.model, "ckpt_dir": str(self.folder.resolve())}
         for name, content in (("config.yaml", self.merged), ("model.yaml", model)):
             if content is not None:
-                write_text(self.folder / name, yaml.dump(content, Dumper=_ConfigDumper, sort_keys=False, width=120))
+                write_text(self.folder / name, to_yaml(content))
 
 
-def _with_references(parser: ConfigParser, ids: Sequence[str], known: Mapping[str, Any]) -> dict[str, Any]:
+def with_references(parser: ConfigParser, ids: Sequence[str], known: Mapping[str, Any]) -> dict[str, Any]:
     """Entries of a config as text, and the top-level entries they refer to, except for those that are known."""
     entries, pending = {}, list(ids)
     while pending:
@@ -66,7 +68,7 @@ def _with_references(parser: ConfigParser, ids: Sequence[str], known: Mapping[st
     return entries
 
 
-def _config_parser() -> ConfigParser | None:
+def config_parser() -> ConfigParser | None:
     """The parser that is building the caller, or None outside a config.
 
     A config cannot refer to itself as text: ``%`` copies would be evaluated like everything else. The parser is however
@@ -78,6 +80,11 @@ def _config_parser() -> ConfigParser | None:
             return parser
         frame = frame.f_back
     return None
+
+
+def to_yaml(content: Mapping[str, Any]) -> str:
+    """A config as the text of a file; what a program has put into it, such as a path or a device, as its text."""
+    return yaml.dump(content, Dumper=_ConfigDumper, sort_keys=False, width=120)
 
 
 class _ConfigDumper(yaml.SafeDumper):
