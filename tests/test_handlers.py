@@ -24,6 +24,7 @@ from ignite.engine import Engine, Events
 from monai.data import DataLoader, MetaTensor
 from monai.handlers import MeanDice, ValidationHandler, from_engine
 from monai.transforms import AsDiscreted, Compose, RandAffined, Transform
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_joint import NUM_CLASSES, make_networks, make_pair, make_trainer, make_updates
 
@@ -175,7 +176,7 @@ def load(path):
 
 def test_the_history_of_a_training_has_every_term_and_every_metric(uninterrupted):
     names = {name for _, name, _ in rows(uninterrupted / "history.csv")}
-    assert {"registration/region", "registration/region (weighted)", "segmentation/weak"} <= names
+    assert {"registration/region", "registration/region weighted", "segmentation/weak"} <= names
     assert {"validation/segmentation_dice", "validation/registration_dice"} <= names
     assert {epoch for epoch, *_ in rows(uninterrupted / "history.csv")} == {1, 2, 3, 4}
 
@@ -228,9 +229,9 @@ def test_history_is_the_mean_of_each_term_over_the_epoch_raw_and_weighted(tmp_pa
     path = tmp_path / "folder" / "history.csv"
     losses = Losses([[{"R/ncc": 1.0}, {"R/ncc": 3.0}], [{"R/ncc": 5.0}, {"R/ncc": 6.0}]])
     engine = losses.run(History(str(path)))
-    expected = [(1, "R/ncc", 2.0), (1, "R/ncc (weighted)", 4.0), (2, "R/ncc", 5.5), (2, "R/ncc (weighted)", 11.0)]
+    expected = [(1, "R/ncc", 2.0), (1, "R/ncc weighted", 4.0), (2, "R/ncc", 5.5), (2, "R/ncc weighted", 11.0)]
     assert rows(path) == expected
-    assert engine.state.metrics == {"R/ncc": 5.5, "R/ncc (weighted)": 11.0}
+    assert engine.state.metrics == {"R/ncc": 5.5, "R/ncc weighted": 11.0}
     assert [file.name for file in path.parent.iterdir()] == ["history.csv"]
 
 
@@ -408,12 +409,16 @@ def test_a_validation_leaves_a_picture_and_the_two_curves_of_the_field(tmp_path,
         networks,
         partial(PairState, num_classes=NUM_CLASSES),
         tasks=["segmentation", "registration"] if complete else ["registration"],
-        val_handlers=[PairPicture(str(tmp_path), with_segmentation=complete, with_confidence=complete)],
+        val_handlers=[
+            PairPicture(str(tmp_path), str(tmp_path / "pictures"), with_segmentation=complete, with_confidence=complete)
+        ],
     )
     evaluator.run(global_epoch=3)
     events = EventAccumulator(str(tmp_path)).Reload()
     (picture,) = events.Images("validation/pair")
     assert picture.step == 3 and picture.width > 300 and picture.height > 300
+    with Image.open(tmp_path / "pictures" / "epoch_0003.png") as file:
+        assert file.size == (picture.width, picture.height)
     (length,) = events.Scalars("validation/field_length_voxels")
     expected = evaluator.state.pair.ddf.square().sum(1).sqrt().mean().item()
     assert (length.step, length.value) == (3, pytest.approx(expected))

@@ -53,9 +53,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if not self.open or self.open[-1] != "style":
+        if not self.open or self.open[-1] not in ("style", "script"):
             self.words.append(data)
-        else:
+        elif self.open[-1] == "style":
             self.style += data
         if {"th", "td"} & set(self.open):
             self.rows[-1][-1] += data
@@ -100,7 +100,10 @@ def test_the_page_is_closed_element_by_element(page):
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(page):
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.elements}
+    assert not {"link", "iframe", "object"} & {tag for tag, _ in page.elements}
+    assert page.named("script") and not any("src" in attributes for attributes in page.named("script"))
+    (policy,) = (meta["content"] for meta in page.named("meta") if "http-equiv" in meta)
+    assert policy.startswith("default-src 'none'") and "http" not in policy
     assert {image["src"].partition(",")[0] for image in page.named("img")} == {"data:image/png;base64"}
     assert "@import" not in page.style and "url(" not in page.style
     assert not any("href" in attributes for _, attributes in page.elements)
@@ -114,7 +117,7 @@ def test_every_picture_opens_and_says_what_it_shows(page):
             picture.load()
             assert picture.format == "PNG"
         assert image["alt"]
-    assert len(page.named("figcaption")) == len(images)
+    assert len(page.named("figcaption")) == len(images) + len(page.named("canvas"))
 
 
 def test_names_are_shown_as_they_are_written(page):

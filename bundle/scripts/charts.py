@@ -29,15 +29,18 @@ NAME_LETTERS, LETTER_INCHES = 20, 0.082
 MEDIAN_WIDTH, POINT_SIZE, MOST_POINTS = 1.6, 3.2, 60
 
 
-def dice_box_plot(samples: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+def dice_box_plot(
+    samples: Mapping[str, Mapping[str, Sequence[float]]], colors: Mapping[str, str] = METHOD_COLORS
+) -> Figure:
     """Draw the Dice coefficients of every method as boxes, grouped by structure.
 
     Box: first to third quartile with the median; whiskers: the furthest value within 1.5 box lengths; points: the
     single cases, left out when there are too many to see. Values that are not defined (NaN) are left out.
 
     Args:
-        samples: method -> structure -> Dice of its cases; methods are ``segmentation``, ``registration`` and
-            ``no registration``, and all have the structures of the first, which are drawn from top to bottom.
+        samples: method -> structure -> Dice of its cases; all methods have the structures of the first, which are drawn
+            from top to bottom.
+        colors: method -> colour.
 
     Returns:
         A figure with one horizontal axis, Dice from 0 to 1.
@@ -54,14 +57,14 @@ def dice_box_plot(samples: Mapping[str, Mapping[str, Sequence[float]]]) -> Figur
     for row, structure in enumerate(structures):
         for slot, method in enumerate(methods):
             values = np.asarray(samples[method][structure], dtype=float)
-            _draw_box(axes, row * slots + slot, values[np.isfinite(values)], METHOD_COLORS[method])
+            _draw_box(axes, row * slots + slot, values[np.isfinite(values)], colors[method])
     middle = (len(methods) - 1) / 2
     axes.set_yticks([row * slots + middle for row in range(len(structures))], [plain(name) for name in names])
     axes.set(xlim=(0, 1), ylim=(slots * len(structures) - 1.2, -0.8), xlabel="Dice")
     _quieten(axes)
     for row in range(1, len(structures)):
         axes.axhline(row * slots - 1, color="#e5e7eb", linewidth=0.6)
-    handles = [Patch(facecolor=METHOD_COLORS[method], label=method) for method in methods]
+    handles = [Patch(facecolor=colors[method], label=plain(method)) for method in methods]
     axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(methods), frameon=False, **LEGEND)
     return figure
 

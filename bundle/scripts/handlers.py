@@ -24,8 +24,10 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
+from matplotlib.image import imsave
 from torch.utils.tensorboard import SummaryWriter
 
+from scripts import processes
 from scripts.engine import Update
 from scripts.figures import figure_to_array, pair_figure
 from scripts.files import replacing
@@ -40,8 +42,9 @@ class History:
     """Averages every term over the epoch, shows it in a progress bar, and writes it to ``history.csv``.
 
     Losses stay on the device until ``interval`` iterations are over: a transfer at every iteration would stall a GPU.
-    ``update/term`` is the raw value of a term, ``update/term (weighted)`` what the update minimised. They become
-    ``engine.state.metrics``, where MONAI's StatsHandler, TensorBoard and MLflow handlers look for them.
+    ``update/term`` is the raw value of a term, ``update/term weighted`` what the update minimised. They become
+    ``engine.state.metrics``, where MONAI's StatsHandler, TensorBoard and MLflow handlers look for them. Several
+    processes average over the pairs of all, and the first one writes.
 
     Args:
         path: the CSV file, with columns epoch, iteration, name, value; rows of epochs that are run again are replaced.
@@ -60,12 +63,14 @@ class History:
 
     def attach(self, engine: Engine) -> None:
         """Listen to a :class:`scripts.engine.JointTrainer`."""
-        ProgressBar(persist=True, desc="epoch").attach(engine, output_transform=lambda _: self.shown)
+        if processes.rank() == 0:
+            ProgressBar(persist=True, desc="epoch").attach(engine, output_transform=lambda _: self.shown)
         engine.add_event_handler(Events.EPOCH_STARTED, self._clear)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._read)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._read)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+        if processes.rank() == 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
     def _clear(self, engine: Engine) -> None:
         for name in self.sums:  # a term that no pair of this epoch makes live has no value in it
@@ -74,20 +79,22 @@ class History:
 
     def _collect(self, engine: Engine) -> None:
         for name, (value, weight) in engine.state.losses.items():
-            for key, amount in ((name, value), (f"{name} (weighted)", weight * value)):
+            for key, amount in ((name, value), (f"{name} weighted", weight * value)):
                 self.sums[key] = self.sums.get(key, 0) + amount
                 self.counts[key] = self.counts.get(key, 0) + 1
 
     def _read(self, engine: Engine) -> None:
-        for name, total in self.sums.items():
-            value = float(total) / self.counts[name]
+        sums = processes.add_up({name: float(total) for name, total in self.sums.items()})
+        counts = processes.add_up(self.counts)
+        for name, total in sums.items():
+            value = total / counts[name]
             if not math.isfinite(value):
                 raise ValueError(
                     f"{name} became {value} in epoch {engine.state.epoch}, by iteration {engine.state.iteration}. "
                     "Lower the learning rate of this update, or set its `clip_norm`; the last checkpoint is intact."
                 )
             engine.state.metrics[name] = value
-        self.shown = {name: engine.state.metrics[name] for name in self.sums if not name.endswith("(weighted)")}
+        self.shown = {name: engine.state.metrics[name] for name in sums if not name.endswith(" weighted")}
 
     def _write(self, engine: Engine) -> None:
         values = dict(engine.state.metrics)
@@ -106,7 +113,8 @@ class SaveWeights:
     """Keeps the weights of networks: the best by a validation metric, or the latest where there is no validation.
 
     One bare state dict per file, which is what the model zoo and MONAI Label load. The best values so far are kept in
-    ``engine.state.best`` of the trainer, where :class:`TrainState` saves them.
+    ``engine.state.best`` of the trainer, where :class:`TrainState` saves them. Of several processes the first
+    one saves.
 
     Args:
         folder: where the files go.
@@ -129,8 +137,9 @@ class SaveWeights:
 
     def attach(self, engine: Engine) -> None:
         """Listen to the trainer."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
-        engine.add_event_handler(Events.COMPLETED, self._save_unvalidated)
+        if processes.rank() == 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+            engine.add_event_handler(Events.COMPLETED, self._save_unvalidated)
 
     def _save_unvalidated(self, engine: Engine) -> None:
         if self.metric is not None and self.metric not in engine.state.best:  # fewer epochs than val_interval
@@ -157,7 +166,8 @@ class TrainState:
     """Saves after every epoch all that resuming needs, and resumes: the same bits as an uninterrupted run on a CPU.
 
     Networks, optimisers, schedules, epoch, iteration, best metrics, and the random states of Python, NumPy and torch.
-    The pairs and the augmentation of an epoch follow from the seed and the epoch alone.
+    The pairs and the augmentation of an epoch follow from the seed and the epoch alone. Of several processes the first
+    one saves, and all resume.
 
     Args:
         path: the file, ``train_state.pt``. It also holds the latest weights of every network.
@@ -183,7 +193,8 @@ class TrainState:
     def attach(self, engine: Engine) -> None:
         """Listen to the trainer; to be listed after :class:`SaveWeights`, whose best values are saved."""
         engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        if processes.rank() == 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
 
     def _start(self, engine: Engine) -> None:
         if not self.path.is_file():
@@ -253,23 +264,26 @@ def _restore_random_state(state: Mapping[str, Any]) -> None:
 
 
 class PairPicture:
-    """After each validation, a picture of its last pair in TensorBoard: images, grid, confidence, labels.
+    """After each validation, a picture of its last pair, in TensorBoard and as PNG: images, grid, confidence, labels.
 
     Also the mean length of the field in voxels and the percentage of folded voxels of that pair, the two curves that
     tell whether registration does anything, and whether it does too much.
 
     Args:
         log_dir: of TensorBoard.
+        folder: where ``epoch_0001.png`` and so on go.
         with_segmentation: whether the segmentation network takes part in this recipe.
         with_confidence: whether the discriminator does.
     """
 
-    def __init__(self, log_dir: str, with_segmentation: bool = True, with_confidence: bool = True) -> None:
-        self.log_dir, self.with_segmentation, self.with_confidence = log_dir, with_segmentation, with_confidence
+    def __init__(self, log_dir: str, folder: str, with_segmentation: bool = True, with_confidence: bool = True) -> None:
+        self.log_dir, self.folder = log_dir, Path(folder)
+        self.with_segmentation, self.with_confidence = with_segmentation, with_confidence
 
     def attach(self, engine: Engine) -> None:
-        """Listen to a :class:`scripts.validation.JointEvaluator`."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw)
+        """Listen to a :class:`scripts.validation.JointEvaluator`; of several processes the first one draws."""
+        if processes.rank() == 0:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw)
 
     @torch.no_grad()
     def _draw(self, engine: Engine) -> None:
@@ -283,7 +297,10 @@ class PairPicture:
             label=pair.batch["fixed_label"][0, 0].cpu().numpy(),
             spacing=spacing_of(pair.batch["fixed_affine"][0].cpu()),
         )
+        picture = figure_to_array(figure)
+        with replacing(self.folder / f"epoch_{epoch:04d}.png") as temporary:
+            imsave(temporary, picture)
         with SummaryWriter(self.log_dir) as writer:
-            writer.add_image("validation/pair", figure_to_array(figure), epoch, dataformats="HWC")
+            writer.add_image("validation/pair", picture, epoch, dataformats="HWC")
             writer.add_scalar("validation/field_length_voxels", float(pair.ddf.norm(dim=1).mean()), epoch)
             writer.add_scalar("validation/folding_percent", float(folding_percent(pair.ddf).mean()), epoch)

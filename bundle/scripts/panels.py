@@ -42,8 +42,8 @@ ORANGE, SKY, GREEN, YELLOW, PURPLE, VERMILION, BLUE = (
 STRUCTURE_COLORS = (ORANGE, SKY, GREEN, YELLOW, PURPLE, VERMILION, BLUE)
 INK, FAINT_INK = "#1b1f24", "#6b7280"
 
-VOLUME_CHANGE_COLORS = LinearSegmentedColormap.from_list("volume_change", [BLUE, "#f7f7f7", VERMILION])
-VOLUME_CHANGE_COLORS = VOLUME_CHANGE_COLORS.with_extremes(bad=INK)  # where the field folds
+DIFFERENCE_COLORS = LinearSegmentedColormap.from_list("difference", [BLUE, "#f7f7f7", VERMILION])
+VOLUME_CHANGE_COLORS = DIFFERENCE_COLORS.with_extremes(bad=INK)  # where the field folds
 VOLUME_CHANGE = LogNorm(0.5, 2.0, clip=True)
 CONFIDENCE_COLORS, CONFIDENCE = "cividis", Normalize(0.0, 1.0)
 

@@ -178,16 +178,16 @@ class RegisterFiles:
     """Registers one file onto another and writes everything that a user could want of it.
 
     Into ``output_dir``, all on the fixed file's own grid: ``warped.nii.gz``, with ``moving_label`` also
-    ``warped_label.nii.gz`` in the original ids, where the recipe has one ``confidence.nii.gz``, and ``summary.json``. The
-    field twice, named after the two files since it goes into other programs: ``MOVING_to_FIXED_warp.nii.gz`` (intent
-    1007) and ``MOVING_to_FIXED_transform.h5`` (ITK), the same numbers in LPS mm.
+    ``warped_label.nii.gz`` in the original ids, where the recipe has one ``confidence.nii.gz``, and ``summary.json``.
+    The field twice, named after the two files since it goes into other programs: ``MOVING_to_FIXED_warp.nii.gz``
+    (intent 1007) and ``MOVING_to_FIXED_transform.h5`` (ITK), the same numbers in LPS mm.
 
     Args:
         moving: path of the image that is pulled.
         fixed: path of the image that stays.
         output_dir: where the files go.
         preprocessing: as in training.
-        networks: ``registration``, and ``discriminator`` where there is one.
+        networks: ``registration``, and whatever else the state of the recipe reads.
         state: makes the state of a pair.
         labels: ids of the structures -> names.
         moving_label: path of a label of the moving image.

@@ -21,35 +21,33 @@ from pathlib import Path
 from typing import Any
 
 from scripts.charts import dice_box_plot
-from scripts.evaluation_folder import Evaluation, mean_of, read_evaluation
+from scripts.comparison import Comparison, comparison_names
+from scripts.evaluation_folder import COLUMNS, Evaluation, mean_of, read_evaluation
 from scripts.files import write_text
+from scripts.report_comparison import comparison_html
 from scripts.report_examples import registration_section, segmentation_section
 from scripts.report_page import (
-    PAGE,
+    MEASURES,
+    METHODS,
+    PER_STRUCTURE,
+    count,
     key_figures,
     mean_and_spread,
     number,
+    page,
     paragraph,
     picture,
+    script,
     section,
     table,
     text,
 )
+from scripts.report_viewer import viewer_colors
 
 logger = logging.getLogger(__name__)
 
-# Section of metrics.json -> how the page calls it. "identity" is the pair as it lies, without any registration.
-METHODS = {"segmentation": "Segmentation", "registration": "Registration", "identity": "No registration"}
-# Measure of metrics.json -> heading and decimals.
-MEASURES = {
-    "dice": ("Dice ↑", 3),
-    "hd95": ("HD95, mm ↓", 2),
-    "asd": ("ASD, mm ↓", 2),
-    "folding_percent": ("|J| ≤ 0, % ↓", 3),
-    "sdlogj": ("SD log |J| ↓", 3),
-    "seconds": ("seconds ↓", 2),
-}
-PER_STRUCTURE = ("dice", "hd95", "asd")
+# Measures of a pair that stand in registration.csv.
+PAIR_MEASURES = tuple(name for name in MEASURES if name in COLUMNS["registration"])
 
 
 class Report:
@@ -62,22 +60,33 @@ class Report:
         evaluation_dir: the folder that the run ``evaluating`` filled: ``metrics.json``, ``segmentation.csv`` and/or
             ``registration.csv``, and ``examples``.
         title: what stands at the top of the page.
+        compare_with: folder of a second evaluation on the same test cases: the page then sets it beside the first.
     """
 
-    def __init__(self, evaluation_dir: str | os.PathLike, title: str = "DeepRS evaluation") -> None:
-        self.folder = Path(evaluation_dir)
-        self.title = title
+    def __init__(
+        self,
+        evaluation_dir: str | os.PathLike,
+        title: str = "DeepRS evaluation",
+        compare_with: str | os.PathLike | None = None,
+    ) -> None:
+        self.folder, self.title = Path(evaluation_dir), title
+        self.other = None if compare_with is None else Path(compare_with)
 
     def run(self) -> Path:
-        """Write ``report.html`` into the evaluation's folder and return its path.
+        """Write ``report.html``, or ``comparison.html`` of two, into the evaluation's folder and return its path.
 
         Raises:
-            FileNotFoundError: if the folder or one of its files is missing.
-            ValueError: if a file lacks what the page shows.
+            FileNotFoundError: if a folder or one of its files is missing.
+            ValueError: if a file lacks what the page shows, or two evaluations have nothing in common.
         """
         evaluation = read_evaluation(self.folder)
-        path = self.folder / "report.html"
-        write_text(path, report_html(evaluation, self.title))
+        if self.other is None:
+            path, content = self.folder / "report.html", report_html(evaluation, self.title)
+        else:
+            names = comparison_names(self.folder, self.other)
+            comparison = Comparison(evaluation, read_evaluation(self.other), names)
+            path, content = self.folder / "comparison.html", comparison_html(comparison, self.title)
+        write_text(path, content)
         logger.info("report written to %s", path)
         return path
 
@@ -90,23 +99,18 @@ def report_html(evaluation: Evaluation, title: str) -> str:
     if "registration" in evaluation.rows:
         sections.append(registration_section(evaluation))
     sections += [_cases(evaluation), _provenance(evaluation)]
-    return PAGE.substitute(
-        title=text(title), byline=text(_byline(evaluation)), headline=_headline(evaluation), body="".join(sections)
-    )
+    scripts = viewer_colors() + script("report_viewer.js")
+    return page(title, _byline(evaluation), _headline(evaluation), "".join(sections), scripts)
 
 
 def _byline(evaluation: Evaluation) -> str:
     metrics, parts = evaluation.metrics, []
     if "segmentation" in metrics:
-        parts.append(_count(metrics["segmentation"]["n"], "segmented case"))
+        parts.append(count(metrics["segmentation"]["n"], "segmented case"))
     if "registration" in metrics:
-        parts.append(_count(metrics["registration"]["n"], "registered pair"))
-    parts.append(_count(len(evaluation.structures), "structure"))
+        parts.append(count(metrics["registration"]["n"], "registered pair"))
+    parts.append(count(len(evaluation.structures), "structure"))
     return " · ".join([*parts, f"{evaluation.name}, {evaluation.date}"])
-
-
-def _count(amount: int, noun: str) -> str:
-    return f"{amount} {noun}{'' if amount == 1 else 's'}"
 
 
 def _headline(evaluation: Evaluation) -> str:
@@ -182,7 +186,7 @@ def _cases(evaluation: Evaluation) -> str:
     if "segmentation" in evaluation.rows:
         blocks.append(_folded(evaluation, "segmentation", "case", PER_STRUCTURE))
     if "registration" in evaluation.rows:
-        blocks.append(_folded(evaluation, "registration", "pair", ("identity_dice", *MEASURES)))
+        blocks.append(_folded(evaluation, "registration", "pair", ("identity_dice", *PAIR_MEASURES)))
     return section("Case by case", *blocks)
 
 
@@ -196,7 +200,7 @@ def _folded(evaluation: Evaluation, task: str, noun: str, columns: Sequence[str]
         values = (mean_of(rows, column) for column in columns)
         cells = (number(value, digits) for value, (_, digits) in zip(values, measures, strict=True))
         lines.append([" → ".join(map(text, case)), *cells])
-    summary = f"{METHODS[task]}: {_count(len(lines), noun)}"
+    summary = f"{METHODS[task]}: {count(len(lines), noun)}"
     return f"<details><summary>{summary}</summary>\n{table(head, lines)}</details>\n"
 
 

@@ -28,6 +28,7 @@ from scripts.figures import (
 from scripts.panels import structure_color
 from scripts.planes import focus, label_center
 from scripts.report_page import aside, legend, number, paragraph, picture, row, section, table, text
+from scripts.report_viewer import viewer
 
 # The width of five columns of panels: what pictures leave of it is for the numbers, so that columns are equally wide.
 ROW_INCHES = 11.8
@@ -46,7 +47,8 @@ def segmentation_section(evaluation: Evaluation) -> str:
         " where a structure was missed, where one was invented, and where one was taken for another."
     )
     examples = "".join(_segmentation(example) for example in evaluation.examples["segmentation"])
-    return section("Segmentation", paragraph(intro), paragraph(ORIENTATION), _legend(evaluation), examples)
+    slices = viewer("segmentation", {evaluation.name: evaluation.examples["segmentation"]})
+    return section("Segmentation", paragraph(intro), paragraph(ORIENTATION), _legend(evaluation), slices, examples)
 
 
 def registration_section(evaluation: Evaluation) -> str:
@@ -59,7 +61,8 @@ def registration_section(evaluation: Evaluation) -> str:
     )
     lines = _legend(evaluation, broken="fixed image")
     examples = "".join(_registration(example) for example in evaluation.examples["registration"])
-    return section("Registration", paragraph(intro), paragraph(ORIENTATION), lines, examples)
+    slices = viewer("registration", {evaluation.name: evaluation.examples["registration"]})
+    return section("Registration", paragraph(intro), paragraph(ORIENTATION), lines, slices, examples)
 
 
 def _legend(evaluation: Evaluation, broken: str = "") -> str:

@@ -10,8 +10,9 @@
 # limitations under the License.
 """The page of a report: its style, and the few blocks it is made of.
 
-One file that opens without a network: no script, no font, no picture from elsewhere. Text that comes from data (case
-names, structures, settings) passes through :func:`text`, here or at the caller, before it reaches the page.
+One file that opens without a network: no script, no font, no picture from elsewhere, and the page forbids itself to
+fetch any. Text that comes from data (case names, structures, settings) passes through :func:`text`, here or at the
+caller, before it reaches the page.
 """
 
 from __future__ import annotations
@@ -20,11 +21,26 @@ import base64
 import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from string import Template
 
 from matplotlib.figure import Figure
 
 from scripts.figures import figure_to_png
+
+# Section of metrics.json -> how the page calls it. "identity" is the pair as it lies, without any registration.
+METHODS = {"segmentation": "Segmentation", "registration": "Registration", "identity": "No registration"}
+# Measure of metrics.json -> heading and decimals.
+MEASURES = {
+    "dice": ("Dice ↑", 3),
+    "hd95": ("HD95, mm ↓", 2),
+    "asd": ("ASD, mm ↓", 2),
+    "folding_percent": ("|J| ≤ 0, % ↓", 3),
+    "tre": ("TRE, mm ↓", 2),
+    "sdlogj": ("SD log |J| ↓", 3),
+    "seconds": ("seconds ↓", 2),
+}
+PER_STRUCTURE = ("dice", "hd95", "asd")
 
 UNDEFINED = '<span class="undefined">–</span>'
 
@@ -33,64 +49,11 @@ PAGE = Template("""<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 <title>$title</title>
 <style>
-:root { --ink: #1b1f24; --faint: #6b7280; --line: #e5e7eb; color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1120px; padding: 3.5rem 1.5rem 4rem; background: #fff; color: var(--ink);
-  font: 16px/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
-  font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-h1 { margin: 0; font-size: 2rem; font-weight: 650; line-height: 1.2; letter-spacing: -0.02em; }
-h2 { margin: 4rem 0 0.75rem; padding-top: 1.25rem; border-top: 1px solid var(--line); font-size: 1.35rem;
-  font-weight: 650; letter-spacing: -0.01em; }
-h3 { margin: 2.5rem 0 0.75rem; font-size: 1rem; font-weight: 650; }
-h3 .rank { display: inline-block; margin-right: 0.6em; color: var(--faint); font-weight: 400; }
-p { margin: 0 0 1rem; max-width: 68ch; }
-.byline, .note, figcaption { color: var(--faint); }
-.byline { margin-top: 0.5rem; }
-.note, figcaption { font-size: 0.875rem; line-height: 1.5; }
-.headline { display: flex; flex-wrap: wrap; gap: 1.5rem 3.5rem; margin: 2.5rem 0 0; padding: 0; }
-.headline div { min-width: 9rem; }
-.headline dt { color: var(--faint); font-size: 0.875rem; }
-.headline dd { margin: 0; font-size: 2.25rem; font-weight: 400; line-height: 1.25; letter-spacing: -0.02em; }
-.headline dd small { display: block; color: var(--faint); font-size: 0.875rem; font-weight: 400; letter-spacing: 0; }
-.scroll { overflow-x: auto; margin: 0 0 1rem; }
-table { border-collapse: collapse; font-size: 0.9375rem; line-height: 1.4; }
-th, td { padding: 0.45rem 0 0.45rem 1.75rem; text-align: right; white-space: nowrap;
-  border-bottom: 1px solid var(--line); }
-th { color: var(--faint); font-size: 0.8125rem; font-weight: 400; vertical-align: bottom; }
-th:first-child, td:first-child, .words th, .words td { padding-left: 0; text-align: left; }
-.words th, .words td { padding-right: 1.75rem; white-space: normal; vertical-align: top; }
-tbody th { color: var(--ink); font-size: inherit; min-width: 8rem; white-space: normal; }
-tr:last-child th, tr:last-child td { border-bottom-color: transparent; }
-thead tr:last-child th { border-bottom-color: var(--ink); }
-.spread, .undefined { color: var(--faint); font-size: 0.85em; }
-figure { margin: 0; }
-figure img { display: block; width: 100%; height: auto; }
-figcaption { margin-top: 0.5rem; max-width: 62ch; }
-.chart { max-width: 680px; margin: 0.5rem 0 2rem; }
-.even table { width: 100%; max-width: 680px; }
-.row { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 1.5rem; margin-bottom: 1.5rem; }
-.row > * { min-width: 0; }
-.legend { display: flex; flex-wrap: wrap; gap: 0.25rem 1.25rem; margin: 0 0 1rem; padding: 0; list-style: none;
-  font-size: 0.875rem; }
-.legend i { display: inline-block; width: 1.4em; height: 0; margin-right: 0.5em; border-top: 3px solid;
-  vertical-align: middle; }
-.legend i.broken { border-top: 2px dashed #8b929c; }
-.legend i.filled { width: 0.8em; border-top-width: 0.8em; }
-details { margin: 1.5rem 0; }
-summary { cursor: pointer; color: var(--faint); }
-details[open] summary { margin-bottom: 1rem; }
-@media (max-width: 720px) {
-  body { padding: 2rem 1rem 3rem; }
-  h2 { margin-top: 3rem; }
-  .row > * { flex: 1 1 100% !important; }
-  table { font-size: 0.875rem; }
-  th, td { padding-left: 0.8rem; }
-  tbody th { min-width: 6rem; }
-}
-@media print { h3, figure, tr { break-inside: avoid; } body { padding: 0; } }
-</style>
+$style</style>
 </head>
 <body>
 <header>
@@ -101,9 +64,30 @@ $headline
 <main>
 $body
 </main>
-</body>
+$scripts</body>
 </html>
 """)
+
+
+def page(title: str, byline: str, headline: str, body: str, scripts: str = "") -> str:
+    """Return the whole page; ``title`` and ``byline`` are plain text, the other parts are HTML."""
+    return PAGE.substitute(
+        title=text(title),
+        byline=text(byline),
+        headline=headline,
+        body=body,
+        style=_beside("report_page.css"),
+        scripts=scripts + script("report_tables.js"),
+    )
+
+
+def script(name: str) -> str:
+    """Return a script that lies beside this module as an element of the page, the script inside it."""
+    return f"<script>\n{_beside(name)}</script>\n"
+
+
+def _beside(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def text(value: object) -> str:
@@ -116,6 +100,17 @@ def number(value: float | None, digits: int) -> str:
     if value is None or not math.isfinite(value):
         return UNDEFINED
     return f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float, digits: int) -> str:
+    """Return a difference with its sign, or a dash where it is not defined."""
+    shown = number(value, digits)
+    return f"+{shown}" if math.isfinite(value) and not shown.startswith("−") else shown
+
+
+def count(amount: int, noun: str) -> str:
+    """Return how many there are: ``1 case``, ``2 cases``."""
+    return f"{amount} {noun}{'' if amount == 1 else 's'}"
 
 
 def mean_and_spread(statistics: Mapping[str, float] | None, digits: int) -> str:
