@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.inferers import Inferer
 
 from scripts import processes
 from scripts.cases import Cases
@@ -58,6 +59,7 @@ class Evaluation:
         postprocessing: brings ``pred``, logits on the networks' grid, to classes on the file's grid.
         networks: those of ``tasks``, with their weights.
         state: makes the state of a pair.
+        inferer: how the segmentation network is applied to an image.
         tasks: ``segmentation``, ``registration``, or both.
         test_pairs: JSON file of pairs to register instead of pairs of the test list.
         max_pairs: at most this many ordered pairs, drawn by ``seed``; None is all n (n - 1).
@@ -79,6 +81,7 @@ class Evaluation:
         postprocessing: Callable,
         networks: Mapping[str, torch.nn.Module],
         state: Callable[..., PairState],
+        inferer: Inferer,
         tasks: Collection[str] = ("segmentation", "registration"),
         test_pairs: str | None = None,
         max_pairs: int | None = None,
@@ -93,7 +96,7 @@ class Evaluation:
     ) -> None:
         self.cases, self.output_dir = cases, Path(output_dir)
         self.preprocessing, self.postprocessing = preprocessing, postprocessing
-        self.networks, self.state, self.tasks = dict(networks), state, tuple(tasks)
+        self.networks, self.state, self.inferer, self.tasks = dict(networks), state, inferer, tuple(tasks)
         self.test_pairs, self.max_pairs, self.seed = test_pairs, max_pairs, seed
         self.report, self.provenance, self.refinement = report, dict(provenance or {}), refinement
         self.landmarks = None if landmarks is None else Landmarks(landmarks, coordinates)
@@ -193,7 +196,7 @@ class Evaluation:
         image = subject.network[None].to(self.device)
         device = torch.device(self.device).type
         with torch.autocast(device, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
-            pred = self.networks["segmentation"](image.as_tensor())[0]
+            pred = self.inferer(image.as_tensor(), self.networks["segmentation"])[0]
         return self.postprocessing({"image": subject.network, "pred": pred.float().cpu()})["pred"].as_tensor()
 
     # ---- registration

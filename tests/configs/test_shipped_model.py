@@ -21,7 +21,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "bundle" / "configs"
 TRAINED = ["train.yaml", "data/hippocampus.yaml", "recipes/best.yaml"]
 SHARED = ["orientation", "pixdim", "crop", "spatial_size", "intensity", "intensity_range", "labels"]
 NETWORKS = {
-    "inference.yaml": ["network_def"],
+    "inference.yaml": ["network_def", "inferer"],
     "register.yaml": ["network_def", "registration_def", "discriminator_def"],
 }
 
