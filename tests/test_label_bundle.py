@@ -56,7 +56,7 @@ def bundle(written, tmp_path):
 
 
 def weights(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    return {name: torch.load(folder / name, weights_only=True) for name in FILES.values()}
+    return {path.name: torch.load(path, weights_only=True) for path in sorted(folder.glob("*.pt"))}
 
 
 def assert_equal(a, b) -> None:
@@ -131,6 +131,7 @@ def test_monai_label_offers_the_segmentation_network_first(written):
 def test_a_round_goes_on_with_all_three_networks_and_saves_them(bundle, phantoms):
     begun = shifted(bundle / "models")
     train(bundle, labeled(phantoms, *phantoms.names[:2]), [])
+    assert begun.keys() == set(FILES.values())
     assert_equal(weights(bundle / "models"), begun)
     assert_equal(weights(bundle / "rounds" / "001"), begun)
     assert not (bundle / "rounds" / "001" / "train_state.pt").exists()
@@ -191,17 +192,17 @@ def label(app: Path, *configs: str, **entries) -> Path:
 
 
 def test_the_weights_of_deeprs_are_taken_for_the_structures_they_know(tmp_path):
-    written = label(tmp_path / "app", "data/hippocampus.yaml")
+    written = label(tmp_path / "app", "data/hippocampus.yaml", "recipes/best.yaml")
     assert_equal(weights(written / "models"), weights(BUNDLE / "models"))
 
 
 def test_for_other_structures_a_bundle_begins_untrained_or_from_a_training(tmp_path, caplog):
-    hippocampus, labels = "data/hippocampus.yaml", {"labels": {"1": "head", "2": "tail"}}
-    fresh = label(tmp_path / "app", hippocampus, name="fresh", **labels)
+    recipe, labels = ["data/hippocampus.yaml", "recipes/best.yaml"], {"labels": {"1": "head", "2": "tail"}}
+    fresh = label(tmp_path / "app", *recipe, name="fresh", **labels)
     assert any("begins untrained" in line and "Anterior" in line for line in caplog.messages)
     state, shipped = (weights(folder)["model.pt"] for folder in (fresh / "models", BUNDLE / "models"))
     assert not any(torch.equal(state[key], shipped[key]) for key in state if key.endswith("weight"))
-    other = label(tmp_path / "app", hippocampus, name="other", start_from=str(BUNDLE / "models"), **labels)
+    other = label(tmp_path / "app", *recipe, name="other", start_from=str(BUNDLE / "models"), **labels)
     assert_equal(weights(other / "models"), weights(BUNDLE / "models"))
 
 

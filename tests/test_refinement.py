@@ -20,8 +20,7 @@ import nibabel as nib
 import pytest
 import torch
 import yaml
-from bundle_runs import CONFIGS, STRUCTURES, tiny, workflow
-from monai.bundle import ConfigParser
+from bundle_runs import STRUCTURES, tiny, workflow
 from tiny_joint import NUM_CLASSES, make_networks, make_pair, same_bits, weights
 
 from scripts.engine import Term
@@ -162,13 +161,6 @@ def test_a_learning_rate_of_nothing_is_refused():
 
 
 # ---- the commands
-
-
-def test_register_yaml_refines_by_what_trained_the_shipped_model():
-    trained, used = (ConfigParser.load_config_files(str(CONFIGS / name)) for name in ("train.yaml", "register.yaml"))
-    terms = trained["updates"]["registration"]["terms"]
-    untimed = {name: {k: v for k, v in term.items() if k not in ("start", "ramp")} for name, term in terms.items()}
-    assert used["refinement_terms"] == untimed
 
 
 def register(phantoms: Path, trained: Path, out: Path, **entries) -> dict:

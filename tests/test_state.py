@@ -54,7 +54,7 @@ def test_quantities_lists_every_name_a_term_may_read_those_of_a_subclass_too():
 def test_every_quantity_can_be_computed_and_has_the_shape_its_name_says():
     state = make_state(batch=make_pair(("moving", "fixed"), batch_size=2))
     channels = {"image": 1, "label": NUM_CLASSES, "pred": NUM_CLASSES, "prob": NUM_CLASSES, "ddf": 3}
-    channels |= {"logits": 1, "confidence": 1}
+    channels |= {"logits": 1, "confidence": 1, "agreement": 1}
     for name in PairState.quantities():
         value = getattr(state, name)
         if name == "sampling_factor":

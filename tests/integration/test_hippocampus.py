@@ -75,6 +75,7 @@ def test_a_pair_of_files_is_registered_on_the_fixed_one(short_run, tmp_path):
     assert nib.load(moving["image"]).shape != nib.load(fixed["image"]).shape
     files = {"moving": moving["image"], "fixed": fixed["image"], "moving_label": moving["label"]}
     succeed("registering", ["configs/register.yaml", weights / "model.yaml"], output_dir=tmp_path, **files)
-    for name in ("warped", "confidence", "displacement"):
+    field = "{}_to_{}_warp".format(*(Path(case["image"]).name.replace(".nii.gz", "") for case in (moving, fixed)))
+    for name in ("warped", "confidence", field):
         assert np.isfinite(check_grid(tmp_path / f"{name}.nii.gz", fixed["image"])).all()
     assert set(np.unique(check_grid(tmp_path / "warped_label.nii.gz", fixed["image"]))) == {0, 1, 2}
