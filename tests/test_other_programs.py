@@ -8,9 +8,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What other people's programs make of our fields: ITK, ANTs and transformix, each in a process of its own.
+"""What other people's programs make of our fields: ITK and ANTs, each in a process of its own.
 
-ANTs and elastix live in the environment that `make classical-env` makes. SimpleITK has its say in the everyday tests.
+ANTs lives in the environment that `make classical-env` makes. SimpleITK has its say in the everyday tests.
 """
 
 from __future__ import annotations
