@@ -409,9 +409,7 @@ def test_a_validation_leaves_a_picture_and_the_two_curves_of_the_field(tmp_path,
         networks,
         partial(PairState, num_classes=NUM_CLASSES),
         tasks=["segmentation", "registration"] if complete else ["registration"],
-        val_handlers=[
-            PairPicture(str(tmp_path), str(tmp_path / "pictures"), with_segmentation=complete, with_confidence=complete)
-        ],
+        val_handlers=[PairPicture(str(tmp_path), str(tmp_path / "pictures"), with_segmentation=complete)],
     )
     evaluator.run(global_epoch=3)
     events = EventAccumulator(str(tmp_path)).Reload()

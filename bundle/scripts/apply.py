@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from monai.transforms import LoadImage
 
 from scripts.datalist import case_name
 from scripts.files import write_json
+from scripts.original import read_label
 from scripts.points import PointSet, points_suffix, read_point_set, write_points
 from scripts.registration import write_volume
 from scripts.restore import smallest_type
@@ -165,8 +166,8 @@ class ApplyTransform:
             warped = sample_at(image.as_tensor().float(), image.affine, there, fill=self.fill_value)
             write_volume(targets["image", path], warped[0].numpy().astype(np.float32), affine)
         for path in self.labels:
-            ids, label_affine = _load_ids(path)
-            warped = sample_label_at(ids, label_affine, there)
+            ids = _load(path, read_label)
+            warped = sample_label_at(ids.as_tensor(), ids.affine, there)
             write_volume(targets["label", path], smallest_type(warped[0].numpy()), affine)
 
 
@@ -192,22 +193,12 @@ def _result_name(kind: str, path: str | Path) -> str:
     return f"{Path(path).name[: -len(suffix)]}_transformed{suffix}"
 
 
-def _load(path: str | Path) -> Any:
+def _load(path: str | Path, read: Callable[[str], Any] | None = None) -> Any:
     """One volume (1, X, Y, Z) with its affine."""
-    volume = LoadImage(ensure_channel_first=True)(str(path))
+    volume = (read or LoadImage(ensure_channel_first=True))(str(path))
     if volume.ndim != 4 or volume.shape[0] != 1:
         raise ValueError(f"'{path}' is not one 3D volume: with its channels it has shape {tuple(volume.shape)}.")
     return volume
-
-
-def _load_ids(path: str | Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """A label map as integers (1, X, Y, Z), and its affine."""
-    volume = _load(path)
-    values = volume.as_tensor()
-    ids = values.round().to(torch.int32)
-    if (ids != values).any():
-        raise ValueError(f"--label '{path}' holds numbers with fractions, so it is no label map. Is it an --image?")
-    return ids, volume.affine
 
 
 def _transform_points(chain: Chain, point_set: PointSet, source: str | Path, target: Path) -> None:

@@ -273,12 +273,10 @@ class PairPicture:
         log_dir: of TensorBoard.
         folder: where ``epoch_0001.png`` and so on go.
         with_segmentation: whether the segmentation network takes part in this recipe.
-        with_confidence: whether the discriminator does.
     """
 
-    def __init__(self, log_dir: str, folder: str, with_segmentation: bool = True, with_confidence: bool = True) -> None:
-        self.log_dir, self.folder = log_dir, Path(folder)
-        self.with_segmentation, self.with_confidence = with_segmentation, with_confidence
+    def __init__(self, log_dir: str, folder: str, with_segmentation: bool = True) -> None:
+        self.log_dir, self.folder, self.with_segmentation = log_dir, Path(folder), with_segmentation
 
     def attach(self, engine: Engine) -> None:
         """Listen to a :class:`scripts.validation.JointEvaluator`; of several processes the first one draws."""
@@ -292,7 +290,7 @@ class PairPicture:
         figure = pair_figure(
             *(image[0, 0].cpu().numpy() for image in images),
             pair.ddf[0].cpu().numpy(),
-            confidence=pair.confidence[0, 0].cpu().numpy() if self.with_confidence else None,
+            confidence=pair.confidence[0, 0].cpu().numpy() if pair.has_confidence else None,
             pred=pair.fixed_pred[0].argmax(0).cpu().numpy() if self.with_segmentation else None,
             label=pair.batch["fixed_label"][0, 0].cpu().numpy(),
             spacing=spacing_of(pair.batch["fixed_affine"][0].cpu()),

@@ -82,7 +82,7 @@ def read_label(path: str, corrections: Mapping[int, int] | None = None) -> Any:
     volume = LoadImage(ensure_channel_first=True)(path)
     ids = volume.round().to(torch.int32)
     if (ids.as_tensor() != volume.as_tensor()).any():
-        raise ValueError(f"{path} holds numbers with fractions, so it is no label map.")
+        raise ValueError(f"{path} holds numbers with fractions, so it is no label map. Is it an image?")
     for wrong, right in (corrections or {}).items():
         ids[ids == int(wrong)] = int(right)
     return ids
