@@ -178,14 +178,14 @@ def train(plan: Plan, dataset_dir: Path) -> tuple[float, bool]:
         dataset_dir: where the data lie.
 
     Returns:
-        Seconds of this training, and whether it went on with an earlier one, whose seconds are not among them.
+        Seconds of this training and of the first run it needs, and whether either went on with an earlier one, whose
+        seconds are not among them.
 
     Raises:
         RuntimeError: when the training fails; names its log.
         ValueError: when the folder holds a training with other settings.
     """
-    if plan.first_run is not None:
-        train(plan.first_run, dataset_dir)
+    first_seconds, first_resumed = (0.0, False) if plan.first_run is None else train(plan.first_run, dataset_dir)
     with _locks[plan.work]:
         plan.work.mkdir(parents=True, exist_ok=True)
         if (settings := plan.work / "plan.json").is_file():
@@ -193,7 +193,27 @@ def train(plan: Plan, dataset_dir: Path) -> tuple[float, bool]:
         write_json(settings, plan.settings)
         resumed = (plan.work / "train_state.pt").is_file()
         overrides = _overrides(plan, dataset_dir)
-        return _bundle("training", plan.configs, plan.work / "log.txt", resume=True, **overrides), resumed
+        seconds = _bundle("training", plan.configs, plan.work / "log.txt", resume=True, **overrides)
+    return first_seconds + seconds, first_resumed or resumed
+
+
+def evaluate(plan: Plan, dataset_dir: Path, **further: Any) -> float:
+    """Score what a plan has trained.
+
+    Args:
+        plan: of the run.
+        dataset_dir: where the data lie; its ``test_pairs.json`` is used when there is one.
+        further: entries of the config that this evaluation has and the training had not.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        RuntimeError: when the evaluation fails; names its log.
+    """
+    pairs = dataset_dir / "test_pairs.json"
+    overrides = _overrides(plan, dataset_dir) | ({"test_pairs": pairs} if pairs.is_file() else {}) | further
+    return _bundle("evaluating", [*plan.configs, CONFIGS / "evaluate.yaml"], plan.work / "log.txt", **overrides)
 
 
 def measure(plan: Plan, dataset_dir: Path) -> None:
@@ -213,10 +233,7 @@ def measure(plan: Plan, dataset_dir: Path) -> None:
         return
     record = {**plan.settings, **provenance()}
     record["train_seconds"], record["resumed"] = train(plan, dataset_dir)
-    pairs = dataset_dir / "test_pairs.json"
-    overrides = _overrides(plan, dataset_dir) | ({"test_pairs": pairs} if pairs.is_file() else {})
-    evaluate = [*plan.configs, CONFIGS / "evaluate.yaml"]
-    record["evaluate_seconds"] = _bundle("evaluating", evaluate, plan.work / "log.txt", **overrides)
+    record["evaluate_seconds"] = evaluate(plan, dataset_dir)
     record["metrics"] = json.loads((plan.work / "metrics.json").read_text())
     record["metrics"].pop("config")  # paths of this machine
     record["cases"] = dice_of_run(plan.work)
@@ -224,7 +241,8 @@ def measure(plan: Plan, dataset_dir: Path) -> None:
     logger.info("%s: %s", plan.name, {name: round(mean, 2) for name, (mean, _) in figures_of(record).items()})
 
 
-def _list(value: Any) -> list[str]:
+def listed(value: Any) -> list[str]:
+    """What stands on a command line with commas, or as a list, as texts."""
     return [str(v) for v in value] if isinstance(value, (list, tuple)) else str(value).split(",")
 
 
@@ -253,13 +271,13 @@ def run(
         arguments: further entries of the config, such as ``--max_epochs 20``.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
-    common = {"extra": tuple(_list(extra)) if extra else (), "arguments": tuple(sorted(arguments.items()))}
+    common = {"extra": tuple(listed(extra)) if extra else (), "arguments": tuple(sorted(arguments.items()))}
     plans = [
         Plan(dataset, method, augmented == "on", int(labels), int(seed), **common)
-        for seed in _list(seeds)
-        for labels in _list(num_labeled)
-        for augmented in _list(augmentation)
-        for method in _list(methods)
+        for seed in listed(seeds)
+        for labels in listed(num_labeled)
+        for augmented in listed(augmentation)
+        for method in listed(methods)
     ]
     folder = Path(dataset_dir).resolve()
     run_all({plan.name: partial(measure, plan, folder) for plan in plans}, jobs)

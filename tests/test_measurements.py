@@ -1,0 +1,94 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What is measured with trained runs: refinement, confidence maps, fusion with warped labels."""
+
+from __future__ import annotations
+
+import csv
+import sys
+
+import pytest
+import torch
+from bundle_runs import ROOT
+
+from scripts.phantom import make_phantoms
+
+sys.path.append(str(ROOT / "benchmarks"))  # scripts, not a package: they import each other as `python FILE` finds them
+
+import compare  # noqa: E402
+import confidence  # noqa: E402
+import fusion  # noqa: E402
+import refinement  # noqa: E402
+from records import read_records  # noqa: E402
+
+SETTINGS = {"max_epochs": 1, "iterations_per_epoch": 1, "num_unlabeled": 2, "spatial_size": [16, 16, 16]}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with phantoms, the record and the weights of one iteration of DeepRS with 4 labels."""
+    folder = tmp_path_factory.mktemp("measurements")
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (compare, refinement):
+            patch.setattr(module, "RESULTS", folder / "results")
+        patch.setattr(compare, "OUTPUT", folder / "output")
+        make_phantoms(folder / "data", num_labeled=4, num_unlabeled=2, num_validation=2, num_test=2, size=24)
+        compare.run("phantom", folder / "data", "deeprs", seeds=0, augmentation="off", extra="", **SETTINGS)
+        yield folder
+
+
+def test_refinement_is_measured_once_for_every_number_of_steps(trained):
+    asked = {"methods": "deeprs", "seeds": 0, "augmentation": "off", "extra": ""} | SETTINGS
+    refinement.run("phantom", trained / "data", steps="0,3", **asked)
+    path = trained / "results" / "phantom" / "refinement.csv"
+    before = path.stat().st_mtime_ns
+    without, refined = csv.DictReader(path.open())
+    assert (without["steps"], refined["steps"]) == ("0", "3")
+    (record,) = read_records("phantom", trained / "results")
+    dice = record["metrics"]["registration"]["dice"]
+    assert float(without["dice"]) == pytest.approx(100 * dice["mean"], abs=1e-3)  # S was there, as in that evaluation
+    assert int(without["pairs"]) == record["metrics"]["registration"]["n"]
+    assert refined["sdlogj"] != without["sdlogj"]
+    refinement.run("phantom", trained / "data", steps="3", **asked)
+    assert path.stat().st_mtime_ns == before
+    row = f"| deeprs | 0 | {float(without['dice']):.2f} ({float(without['dice']):.2f}..{float(without['dice']):.2f}) |"
+    assert row in refinement.table("phantom")
+
+
+def test_refinement_of_a_run_that_is_not_there_says_what_makes_it(trained):
+    with pytest.raises(FileNotFoundError, match="compare.py run makes them"):
+        refinement.run("phantom", trained / "data", methods="voxelmorph", seeds=0)
+
+
+def test_confidence_of_a_run_is_between_always_wrong_and_always_right(trained):
+    areas = confidence.main(trained / "output" / "phantom" / "deeprs_noaug_s0", "phantom", trained / "data")
+    assert set(areas) == {"auc_agreement", "auc_confidence"}
+    assert all(0 < area < 1 for area in areas.values())
+
+
+def test_fusion_with_what_agrees_with_the_network_is_the_network():
+    probability = torch.rand(1, 3, 4, 4, 4).softmax(dim=1)
+    for name, fused in fusion.fused(probability, probability).items():
+        assert torch.allclose(fused, probability, atol=1e-6), name
+
+
+def test_a_weighted_vote_goes_with_the_case_that_the_network_agrees_with():
+    right, wrong = (torch.eye(3)[i].view(1, 3, 1, 1, 1) for i in (1, 2))
+    probability = torch.tensor([0.1, 0.6, 0.3]).view(1, 3, 1, 1, 1)
+    fused = fusion.fused(probability, torch.cat([right, wrong]))
+    assert fused["vote"].flatten().tolist() == pytest.approx([0, 0.5, 0.5])
+    assert fused["weighted vote"].flatten().tolist() == pytest.approx([0, 2 / 3, 1 / 3])
+
+
+def test_fusion_of_a_run_has_a_dice_for_every_way(trained):
+    dice = fusion.main(trained / "output" / "phantom" / "deeprs_noaug_s0", "phantom", trained / "data")
+    assert {"network", "vote", "weighted vote"} < set(dice)
+    assert all(0 <= value <= 1 for value in dice.values())
