@@ -20,7 +20,15 @@ from bundle_runs import CONFIGS, tiny, workflow
 
 from scripts.engine import JointTrainer, Term, to_device
 
-RECIPES = sorted(path.name for path in CONFIGS.glob("recipes/*.yaml"))
+#: name -> config files after train.yaml
+METHODS = {
+    "deeprs": [],
+    **{path.stem: [f"recipes/{path.name}"] for path in sorted(CONFIGS.glob("recipes/*.yaml"))},
+    **{
+        path.stem: [*(["recipes/brbs.yaml"] if path.stem.startswith("brbs_") else []), f"ablations/{path.name}"]
+        for path in sorted(CONFIGS.glob("ablations/*.yaml"))
+    },
+}
 LATE = 10**6  # an iteration by which every term has started
 
 
@@ -42,9 +50,9 @@ def labelled_batch(batches: list[dict], term: Term) -> dict:
     return max(batches, key=lambda batch: sum(name.endswith("_label") for name in batch))
 
 
-@pytest.mark.parametrize("recipe", ["train.yaml", *RECIPES])
-def test_each_term_reaches_the_network_of_its_update_and_no_other(recipe, phantoms, tmp_path: Path):
-    configs = ["train.yaml"] if recipe == "train.yaml" else ["train.yaml", f"recipes/{recipe}"]
+@pytest.mark.parametrize("method", METHODS)
+def test_each_term_reaches_the_network_of_its_update_and_no_other(method, phantoms, tmp_path: Path):
+    configs = ["train.yaml", *METHODS[method]]
     entries = tiny(configs) | {"dataset_dir": str(phantoms), "output_dir": str(tmp_path), "iterations_per_epoch": 6}
     with workflow(configs, **entries) as training:
         trainer = training.parser.get_parsed_content("train::trainer")
