@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 from bundle_runs import ROOT
 
+from scripts.datalist import case_name
+from scripts.pairs import read_pairs
 from scripts.phantom import make_phantoms
 
 sys.path.append(str(ROOT / "benchmarks"))  # scripts, not a package: they import each other as `python FILE` finds them
@@ -28,7 +30,7 @@ sys.path.append(str(ROOT / "benchmarks"))  # scripts, not a package: they import
 import compare  # noqa: E402
 from paired import paired_difference  # noqa: E402
 from plots import box_plots, draw_figures, label_curves  # noqa: E402
-from records import dice_by_case, dice_table, read_records, run_all, write_record  # noqa: E402
+from records import NAMES, dice_by_case, dice_table, read_records, run_all, write_record  # noqa: E402
 from tables import difference_table, figure_table, markdown  # noqa: E402
 
 PLAN = compare.Plan("hippocampus", "deeprs", augmented=True, num_labeled=4, seed=0, extra=("bf16",))
@@ -235,6 +237,19 @@ def test_the_results_in_the_repository_are_those_of_their_plans():
             plan = replace(PLAN, **{key: entry[key] for key in keys}, arguments=tuple(entry["arguments"].items()))
             assert plan.result.is_file()
             compare._refuse_other_settings(plan.result, plan)
+
+
+def test_the_split_that_comes_with_the_results_is_the_one_they_were_measured_on():
+    folder = ROOT / "benchmarks" / "splits" / "hippocampus"
+    test = [case_name(entry["image"]) for entry in json.loads((folder / "datalist.json").read_text())["test"]]
+    pairs = [
+        tuple(pair[role]["case"] for role in ("moving", "fixed")) for pair in read_pairs(folder / "test_pairs.json")
+    ]
+    assert len(test) == len(pairs) == 40
+    for entry in read_records("hippocampus"):
+        for task, names in (("segmentation", [(name,) for name in test]), ("registration", pairs)):
+            if (cases := entry["cases"].get(task)) is not None:
+                assert list(zip(*(cases[key] for key in NAMES[task]), strict=True)) == names, entry["method"]
 
 
 def test_everything_is_run_though_one_fails_and_the_status_says_so(caplog):
