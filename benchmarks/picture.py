@@ -10,7 +10,7 @@
 # limitations under the License.
 """The picture of the README, from the median test pair of an evaluation.
 
-python benchmarks/picture.py --evaluation output/compare/hippocampus/deeprs_aug_s0 --path docs/result.png
+python benchmarks/picture.py --evaluation output/compare/hippocampus/best_aug_s0 --path docs/result.png
 """
 
 from __future__ import annotations

@@ -78,6 +78,13 @@ def known(moving, fixed):
     return MOVED if case_name(moving) == "moved" else np.eye(4)
 
 
+def distance_mm(matrix, truth=MOVED):
+    """How far two matrices carry the corners of the phantom apart, on average."""
+    corners = voxel_points((2, 2, 2), AFFINE @ np.diag([20.0, 22, 18, 1])).reshape(-1, 3).numpy()
+    found, expected = (corners @ np.array(m)[:3, :3].T + np.array(m)[:3, 3] for m in (matrix, truth))
+    return np.linalg.norm(found - expected, axis=1).mean()
+
+
 def elastix_python():
     """The interpreter that has itk-elastix, this one or that of ``make classical-env``; without one a test skips."""
     for python in (sys.executable, ROOT / ".venv-classical" / "bin" / "python"):

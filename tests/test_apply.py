@@ -96,6 +96,14 @@ def test_a_label_keeps_its_ids_and_is_not_blended(pair, tmp_path):
     assert (np.asarray(file.dataobj) == expected).mean() > 0.999
 
 
+def test_a_label_map_given_as_an_image_is_blended_with_a_warning(pair, tmp_path, caplog):
+    apply(pair, tmp_path / "images")
+    assert "label map" not in caplog.text
+    apply(pair, tmp_path / "labels", image=pair / "moving_label.nii.gz")
+    assert f"{pair / 'moving_label.nii.gz'} looks like a label map" in caplog.text and "--label" in caplog.text
+    assert not set(written(tmp_path / "labels" / "moving_label_warped.nii.gz").unique().tolist()) <= {0, 205, 500, 850}
+
+
 @pytest.mark.parametrize("order", ["field first", "affine first"])
 def test_a_chain_interpolates_once_and_in_the_order_of_itk(order, pair, tmp_path):
     names = ["transform.h5", "affine.tfm"][:: 1 if order == "field first" else -1]

@@ -16,7 +16,7 @@ from functools import partial
 import pytest
 import torch
 from ignite.engine import Events
-from monai.transforms import RandAffined
+from monai.transforms import RandAffined, RandFlipd
 from tiny_joint import (
     ALTERNATING,
     FUSED,
@@ -447,3 +447,28 @@ def test_networks_are_in_training_mode_at_every_iteration_even_after_a_validatio
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda _: networks["segmentation"].eval())
     trainer.run()
     assert modes == [True, True]
+
+
+def test_handlers_find_the_field_that_the_last_group_left_and_none_where_no_term_reads_one():
+    networks, batch = make_networks(), make_pair()
+    trainer = train(networks, make_updates(networks), [batch], schedule=ALTERNATING)
+    assert not trainer.state.ddf.requires_grad
+    after_its_step = networks["registration"](batch["moving_image"], batch["fixed_image"])
+    assert torch.equal(trainer.state.ddf, after_its_step)  # in the group of segmentation
+
+    term = Term(nn.MSELoss(), ["moving_pred", "moving_label"], requires=["moving_label"])
+    optimizer = torch.optim.SGD(networks["segmentation"].parameters(), lr=0.01)
+    updates = {"segmentation": Update(networks["segmentation"], optimizer, {"supervised": term})}
+    assert train(networks, updates, [batch]).state.ddf is None
+
+
+def test_the_last_pair_is_seen_without_augmentation_by_the_networks_in_evaluation_mode():
+    networks, batches = make_networks(dropout=0.5, noise_std=1.0), [make_pair(seed=0), make_pair(seed=1)]
+    trainer = train(networks, make_updates(networks), batches, augmentation=RandFlipd(["moving_image"], prob=1.0))
+    pair = trainer.last_pair()
+    assert torch.equal(pair.moving_image, batches[1]["moving_image"])
+    with torch.no_grad():
+        assert torch.equal(pair.ddf, networks["registration"](pair.moving_image, pair.fixed_image))
+        assert torch.equal(pair.fixed_pred, networks["segmentation"](pair.fixed_image))
+        assert torch.equal(pair.alignment_logits, networks["discriminator"](pair.warped_image, pair.fixed_image))
+    assert not any(network.training for network in networks.values())

@@ -122,6 +122,22 @@ def test_an_error_that_nothing_wraps_is_shown_once(tmp_path):
     assert lines[-1] == "ValueError: no such case" and lines.count(lines[-1]) == 1
 
 
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ("torch.empty(2**60)", "RuntimeError"),  # the CPU's, which really has not so much
+        ("raise torch.OutOfMemoryError('CUDA out of memory')", "torch.OutOfMemoryError"),
+    ],
+)
+def test_where_memory_ran_out_the_last_line_says_what_to_do(statement, error, tmp_path):
+    script = f"import torch\nfrom scripts.errors import show_cause_last\nshow_cause_last()\n{statement}"
+    *_, raised, empty, last = stderr_of(["-c", script], tmp_path).splitlines()
+    assert raised.startswith(error) and not empty
+    knobs = ["run/bf16.yaml", "spatial_size", "pixdim", "run/low_memory.yaml", "run/fused.yaml"]
+    assert all(f"`{knob}`" in last for knob in knobs)
+    assert all((BUNDLE / "configs" / knob).is_file() for knob in knobs if knob.endswith(".yaml"))
+
+
 def test_a_failed_command_ends_with_the_message_for_the_user(tmp_path):
     datalist = tmp_path / "datalist.json"
     datalist.write_text("{")

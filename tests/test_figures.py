@@ -56,6 +56,10 @@ def share_of(figure, color):
         ({"confidence": IMAGE}, ["moving", "fixed", "warped", "deformation", "confidence"]),
         ({"label": ball(CENTER)}, ["moving", "fixed", "warped", "deformation", "segmentation"]),
         (
+            {"pred": ball(CENTER), "outlined": "warped label"},
+            ["moving", "fixed", "warped", "deformation", "warped label"],
+        ),
+        (
             {"confidence": IMAGE, "pred": ball(CENTER), "label": ball(CENTER)},
             ["moving", "fixed", "warped", "deformation", "confidence", "segmentation"],
         ),

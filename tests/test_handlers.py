@@ -28,7 +28,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_joint import NUM_CLASSES, make_networks, make_pair, make_trainer, make_updates
 
-from scripts.handlers import History, PairPicture, SaveWeights, TrainState
+from scripts.handlers import FieldCurves, History, PairPicture, SaveWeights, TrainState
 from scripts.pairs import PairDataset, PairSampler, RingSampler
 from scripts.sampling import UniformScale
 from scripts.state import PairState
@@ -107,8 +107,9 @@ def make_validation(networks):
     )
 
 
-def make_training(folder, max_epochs, resume=False, seed=0):
+def make_training(folder, max_epochs, resume=False, seed=0, watching=None):
     """DeepRS with all that is random: pairs, augmentation, dropout, the noise of D, and the sampling factor."""
+    watching = [FieldCurves("training/", interval=2)] if watching is None else watching
     networks = make_networks(seed, dropout=0.2, noise_std=0.1)
     updates = make_updates(networks, optimizer=partial(torch.optim.Adam, lr=0.01), region={"start": 2, "ramp": 5})
     for update in updates.values():
@@ -120,6 +121,7 @@ def make_training(folder, max_epochs, resume=False, seed=0):
     best = {"model.pt": ("segmentation", "segmentation_dice"), "model_registration.pt": ("registration", None)}
     handlers = [
         ValidationHandler(interval=1, validator=evaluator),
+        *watching,
         History(str(folder / "history.csv"), interval=2, evaluator=evaluator),
         *(SaveWeights(str(folder), {file: networks[name]}, evaluator, key) for file, (name, key) in best.items()),
         TrainState(str(folder / "train_state.pt"), networks, updates, resume),
@@ -178,6 +180,7 @@ def test_the_history_of_a_training_has_every_term_and_every_metric(uninterrupted
     names = {name for _, name, _ in rows(uninterrupted / "history.csv")}
     assert {"registration/region", "registration/region weighted", "segmentation/weak"} <= names
     assert {"validation/segmentation_dice", "validation/registration_dice"} <= names
+    assert {"training/field_length_voxels", "training/folding_percent"} <= names
     assert {epoch for epoch, *_ in rows(uninterrupted / "history.csv")} == {1, 2, 3, 4}
 
 
@@ -394,22 +397,70 @@ def test_weights_without_a_train_state_are_replaced_only_by_a_training_that_may(
     assert load(tmp_path / "train_state.pt")["epoch"] == 1
 
 
-# ---- pictures
+# ---- what the field is like, and pictures
+
+
+def shifted(length, batch_size=1):
+    return torch.full((batch_size, 3, 5, 5, 5), length / 3**0.5)
+
+
+def mirrored():
+    ddf = torch.zeros(1, 3, 5, 5, 5)
+    ddf[:, 0] = -2 * torch.arange(5.0).view(5, 1, 1)  # p -> -p: |J| = -1, and 0, 2, 4, 6, 8 voxels long
+    return ddf
+
+
+def follow(epochs, **options):
+    """An engine that meets the given fields, an epoch for each list, and its metrics after each epoch."""
+    engine, seen = Engine(lambda engine, index: None), []
+
+    @engine.on(Events.ITERATION_STARTED)
+    def show(engine):
+        engine.state.ddf = epochs[engine.state.epoch - 1][engine.state.batch]
+
+    FieldCurves(**options).attach(engine)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: seen.append(dict(engine.state.metrics)))
+    engine.run(range(len(epochs[0])), max_epochs=len(epochs))
+    return seen
+
+
+def test_length_and_folding_are_means_over_the_pairs_of_an_epoch():
+    first, second = follow([[shifted(2.0, batch_size=2), mirrored()], [shifted(0.0), shifted(1.0)]])
+    assert first == pytest.approx({"field_length_voxels": (2 + 2 + 4) / 3, "folding_percent": 100 / 3})
+    assert second == pytest.approx({"field_length_voxels": 0.5, "folding_percent": 0.0})
+
+
+def test_the_first_pair_of_each_epoch_and_every_intervalth_after_it_are_looked_at():
+    lengths = [[1.0, 50.0, 2.0], [3.0, 50.0, 4.0]]
+    epochs = [[shifted(length) for length in epoch] for epoch in lengths]
+    found = [metrics["training/field_length_voxels"] for metrics in follow(epochs, prefix="training/", interval=2)]
+    assert found == pytest.approx([1.5, 3.5])
+
+
+def test_pairs_without_a_field_do_not_count_and_an_epoch_of_them_has_no_value():
+    first, second = follow([[None, shifted(3.0)], [None, None]])
+    assert first == pytest.approx({"field_length_voxels": 3.0, "folding_percent": 0.0}) and second == {}
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_a_validation_leaves_a_picture_and_the_two_curves_of_the_field(tmp_path, complete):
+def test_a_validation_leaves_a_picture_of_its_last_pair_and_measures_the_fields_of_all(tmp_path, complete):
     networks = make_networks()
     if not complete:
         networks = {"registration": networks["registration"]}
-    dataset = PairDataset(labelled("vw"), InMemory())
+    dataset, lengths = PairDataset(labelled("vw"), InMemory()), []
     evaluator = JointEvaluator(
         torch.device("cpu"),
         DataLoader(dataset, batch_sampler=RingSampler(dataset)),
         networks,
         partial(PairState, num_classes=NUM_CLASSES),
         tasks=["segmentation", "registration"] if complete else ["registration"],
-        val_handlers=[PairPicture(str(tmp_path), str(tmp_path / "pictures"), with_segmentation=complete)],
+        val_handlers=[
+            FieldCurves(),
+            PairPicture(str(tmp_path), str(tmp_path / "pictures"), with_segmentation=complete),
+        ],
+    )
+    evaluator.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda engine: lengths.append(engine.state.pair.ddf.norm(dim=1).mean().item())
     )
     evaluator.run(global_epoch=3)
     events = EventAccumulator(str(tmp_path)).Reload()
@@ -417,7 +468,20 @@ def test_a_validation_leaves_a_picture_and_the_two_curves_of_the_field(tmp_path,
     assert picture.step == 3 and picture.width > 300 and picture.height > 300
     with Image.open(tmp_path / "pictures" / "epoch_0003.png") as file:
         assert file.size == (picture.width, picture.height)
-    (length,) = events.Scalars("validation/field_length_voxels")
-    expected = evaluator.state.pair.ddf.square().sum(1).sqrt().mean().item()
-    assert (length.step, length.value) == (3, pytest.approx(expected))
-    assert 0 <= events.Scalars("validation/folding_percent")[0].value <= 100
+    assert len(lengths) == 2 and lengths[0] != lengths[1]
+    assert evaluator.state.metrics["field_length_voxels"] == pytest.approx(sum(lengths) / 2)
+    assert 0 <= evaluator.state.metrics["folding_percent"] <= 100
+
+
+def test_watching_a_training_leaves_pictures_and_changes_no_bit_of_it(tmp_path):
+    watching = [FieldCurves("training/"), PairPicture(str(tmp_path), str(tmp_path / "pictures"), tag="training/pair")]
+    for name, handlers in {"watched": watching, "alone": []}.items():
+        torch.manual_seed(1)
+        trainer = make_training(tmp_path / name, max_epochs=2, watching=handlers)
+        torch.manual_seed(5)
+        trainer.run()
+    watched, alone = (load(tmp_path / name / "train_state.pt") for name in ("watched", "alone"))
+    assert same(watched, alone)
+    pictures = EventAccumulator(str(tmp_path)).Reload().Images("training/pair")
+    assert [picture.step for picture in pictures] == [1, 2]
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["epoch_0001.png", "epoch_0002.png"]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,6 +132,56 @@ def test_landmarks_belong_together_by_name_and_those_of_one_image_alone_are_left
 def test_without_landmarks_nothing_is_said_of_them(dataset):
     metrics, out = evaluate(dataset, {"registration": SAME_SHIFT}, tasks=["registration"])
     assert "tre" not in metrics["registration"] and not (out / "landmarks.csv").exists()
+
+
+def pairs_of(dataset, write_json, *labelled):
+    """The pair moving -> fixed of which only some cases name their label, as a file for ``test_pairs``."""
+    cases = {role: {"image": f"images/{role}.nii.gz"} for role in AFFINES}
+    for role in labelled:
+        cases[role]["label"] = f"labels/{role}.nii.gz"
+    return str(write_json(dataset / "pairs.json", {"pairs": [cases]}))
+
+
+@pytest.mark.parametrize("labelled", [(), ("moving",)])
+def test_a_pair_without_labels_is_scored_by_its_landmarks_alone(dataset, write_json, labelled):
+    mark(dataset, "fixed", VOXELS)
+    mark(dataset, "moving", VOXELS + SHIFT)
+    options = {"landmarks": str(dataset / "landmarks"), "coordinates": "RAS", "report": True}
+    options["test_pairs"] = pairs_of(dataset, write_json, *labelled)
+    metrics, out = evaluate(dataset, {"registration": SAME_SHIFT}, tasks=["registration"], **options)
+    figures = metrics["registration"]
+    assert figures["tre"]["mean"] == pytest.approx(0, abs=1e-4) and metrics["identity"]["tre"]["mean"] > 1
+    assert figures["folding_percent"] == {"mean": 0.0, "std": 0.0, "n": 1} and figures["seconds"]["n"] == 1
+    assert figures["n"] == 1 and figures["dice"]["n"] == figures["hd95"]["n"] == metrics["identity"]["dice"]["n"] == 0
+    with open(out / "registration.csv", newline="") as file:
+        assert {(row["dice"], row["identity_dice"], row["folding_percent"]) for row in csv.DictReader(file)} == {
+            ("", "", "0")
+        }
+    assert not list((out / "examples").iterdir())
+    assert "1, 0 with labels" in (out / "report.html").read_text()
+
+
+def test_a_label_that_one_pair_names_holds_for_the_image_in_all_of_them(dataset, write_json):
+    mark(dataset, "fixed", VOXELS)
+    mark(dataset, "moving", VOXELS + SHIFT)
+    bare = {"image": "images/fixed.nii.gz"}
+    full = {role: {"image": f"images/{role}.nii.gz", "label": f"labels/{role}.nii.gz"} for role in AFFINES}
+    pairs = [full, {"moving": full["moving"], "fixed": bare}]
+    path = write_json(dataset / "pairs.json", {"pairs": pairs})
+    options = {"landmarks": str(dataset / "landmarks"), "coordinates": "RAS", "test_pairs": str(path)}
+    metrics, _ = evaluate(dataset, {"registration": SAME_SHIFT}, tasks=["registration"], **options)
+    assert metrics["registration"]["dice"]["n"] == metrics["registration"]["n"] == 1
+
+
+def test_landmarks_of_other_pairs_do_not_make_up_for_a_missing_label(dataset, write_json):
+    mark(dataset, "fixed", VOXELS)
+    mark(dataset, "moving", VOXELS)
+    first = json.loads(Path(pairs_of(dataset, write_json)).read_text())["pairs"]
+    other = {"moving": {"image": "images/moving.nii.gz", "case": "other"}, "fixed": {"image": "images/fixed.nii.gz"}}
+    path = write_json(dataset / "pairs.json", {"pairs": [*first, other]})
+    options = {"landmarks": str(dataset / "landmarks"), "coordinates": "RAS", "test_pairs": str(path)}
+    with pytest.raises(ValueError, match="case 'other': a test case needs a label"):
+        evaluate(dataset, {"registration": SAME_SHIFT}, tasks=["registration"], **options)
 
 
 # ---- faults, all of them before anything is registered

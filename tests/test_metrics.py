@@ -21,6 +21,7 @@ from monai.metrics import compute_average_surface_distance, compute_hausdorff_di
 from scripts.metrics import (
     dice_per_structure,
     folding_percent,
+    jacobian_at_grid,
     jacobian_determinant,
     sdlogj,
     surface_distances,
@@ -95,6 +96,48 @@ def test_jacobian_does_not_change_the_field():
     before = field.clone()
     jacobian_determinant(field)
     assert torch.equal(field, before)
+
+
+# ---- the determinant in millimetres, on the grid of a file
+
+
+def affine_of(spacing, degrees=0.0, origin=(0.0, 0.0, 0.0)):
+    """Voxel to RAS mm of a grid that is turned about the third axis."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    affine = torch.eye(4, dtype=torch.float64)
+    affine[:2, :2] = torch.tensor([[cosine, -sine], [sine, cosine]])
+    affine[:3, :3] *= torch.tensor(spacing)
+    affine[:3, 3] = torch.tensor(origin)
+    return affine
+
+
+def test_without_a_displacement_on_one_grid_no_volume_changes():
+    affine = affine_of((2, 1.5, 3), 20, (9, -40, 300))
+    jacobian = jacobian_at_grid(torch.zeros(3, *GRID), affine, affine, affine_of((1.2, 1, 2), -8), (6, 5, 1))
+    assert jacobian.shape == (6, 5, 1)
+    torch.testing.assert_close(jacobian, torch.ones_like(jacobian), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_stretching_one_axis_by_2_doubles_the_volume_on_a_finer_grid(axis):
+    affine, file = affine_of((2, 1.5, 3), 20), affine_of((1, 1, 2), 20)
+    inside = file @ affine_of((1, 1, 1), 0, (4, 3, 3))  # central differences must not reach beyond the crop
+    jacobian = jacobian_at_grid(linear_field(entry(axis, axis, 1.0)), affine, affine, inside, (4, 4, 4))
+    torch.testing.assert_close(jacobian, torch.full_like(jacobian, 2.0), atol=1e-4, rtol=0)
+
+
+def test_two_images_of_different_voxels_differ_in_volume_though_the_field_is_zero():
+    fixed, moving = affine_of((2, 1, 3), 20), affine_of((1, 1, 2), -15, (30, 0, 5))
+    jacobian = jacobian_at_grid(torch.zeros(3, *GRID), fixed, moving, fixed, GRID)
+    torch.testing.assert_close(jacobian, torch.full_like(jacobian, 2 / 6), atol=1e-4, rtol=0)
+
+
+def test_a_large_grid_is_done_in_slabs_that_do_not_show(monkeypatch):
+    ddf = torch.rand(3, *GRID, generator=torch.Generator().manual_seed(0))
+    arguments = (ddf, affine_of((2, 1, 3)), affine_of((1, 1, 2)), affine_of((1.1, 1, 2)), (9, 6, 7))
+    whole = jacobian_at_grid(*arguments)
+    monkeypatch.setattr("scripts.metrics.POINTS_AT_ONCE", 2 * 6 * 7)
+    torch.testing.assert_close(jacobian_at_grid(*arguments), whole, atol=1e-5, rtol=0)
 
 
 def test_folding_is_counted_per_sample():

@@ -159,6 +159,12 @@ def test_a_u_net_refuses_a_side_that_its_strides_do_not_divide():
         network(*images(6, 8, 8))
 
 
+def test_a_u_net_that_registers_computes_the_same_in_torchscript():
+    network = RegistrationUNet(unet(out_channels=4), features=4, flow_init_std=0.1).eval()
+    with torch.no_grad():
+        assert torch.equal(torch.jit.script(network)(*images(8, 8, 8)), network(*images(8, 8, 8)))
+
+
 # ---- the discriminator
 
 

@@ -18,7 +18,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from aligned_phantoms import AFFINE, IDS, MOVED, SHAPE, dice, elastix_python, known, read, write_phantom
+from aligned_phantoms import AFFINE, IDS, MOVED, SHAPE, dice, distance_mm, elastix_python, known, read, write_phantom
 from bundle_runs import succeed
 
 from scripts.datalist import case_name
@@ -26,7 +26,6 @@ from scripts.pair_table import read_pair_table
 from scripts.pairs import read_pairs
 from scripts.prepare_pairs import PreparePairs
 from scripts.restore import Restore
-from scripts.spatial import voxel_points
 from scripts.target_grid import TargetGrid
 
 
@@ -144,6 +143,4 @@ def test_the_command_aligns_pairs_by_elastix(table, tmp_path):
     for pair in read_pairs(out / "pairs.json"):
         assert dice(*(read(pair[role]["label"]) for role in ("moving", "fixed"))) > 0.9
     record = json.loads((out / "transforms/moved_to_here_moving.json").read_text())
-    corners = voxel_points((2, 2, 2), AFFINE @ np.diag([20.0, 22, 18, 1])).reshape(-1, 3).numpy()
-    found, truth = (corners @ np.array(m)[:3, :3].T + np.array(m)[:3, 3] for m in (record["matrix_ras"], MOVED))
-    assert np.linalg.norm(found - truth, axis=1).mean() < 1.5  # mm
+    assert distance_mm(record["matrix_ras"]) < 1.5

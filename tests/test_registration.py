@@ -22,10 +22,11 @@ import pytest
 import SimpleITK as sitk
 import torch
 from bundle_runs import STRUCTURES
-from tiny_networks import FixedImage, SameShift, Waves, shipped
+from matplotlib.image import imread
+from tiny_networks import ByBrightness, FixedImage, SameShift, Waves, shipped
 
 from scripts.phantom import phantom_subject
-from scripts.registration import RegisterFiles, local_ncc
+from scripts.registration import RegisterFiles, load_subject, local_ncc
 from scripts.state import PairState
 
 SIZES = {"orientation": "RAS", "pixdim": [6.0, 6.0, 6.0], "spatial_size": [24, 24, 24]}
@@ -103,8 +104,8 @@ def by_itk(moving: sitk.Image, fixed: str, path: Path, fill: float) -> np.ndarra
 def test_all_that_is_written_lies_on_the_fixed_file(geometry, registered):
     fixed, _, _, folder = registered(geometry)
     expected = nib.load(fixed)
-    volumes = ["confidence.nii.gz", FIELD, "warped.nii.gz", "warped_label.nii.gz"]
-    assert {path.name for path in folder.iterdir()} == {*volumes, TRANSFORM, "summary.json"}
+    volumes = ["confidence.nii.gz", FIELD, "jacobian.nii.gz", "warped.nii.gz", "warped_label.nii.gz"]
+    assert {path.name for path in folder.iterdir()} == {*volumes, TRANSFORM, "picture.png", "summary.json"}
     for name in volumes:
         written = nib.load(folder / name)
         assert written.shape[:3] == expected.shape
@@ -142,6 +143,41 @@ def test_simpleitk_warps_the_moving_label_alike(geometry, name, registered):
     assert set(np.unique(ours)) == {0, *STRUCTURES}
 
 
+@geometries
+def test_the_jacobian_is_that_of_the_written_field_by_simpleitk(geometry, registered):
+    folder = registered(geometry)[3]
+    field = sitk.ReadImage(str(folder / FIELD), sitk.sitkVectorFloat64)
+    # ITK's filter takes vectors and axes for parallel: it leaves out the direction of the grid
+    direction = np.array(field.GetDirection()).reshape(3, 3)
+    turned = sitk.GetImageFromArray(sitk.GetArrayFromImage(field) @ direction, isVector=True)
+    turned.SetSpacing(field.GetSpacing())
+    theirs = sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(turned))
+    ours = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "jacobian.nii.gz")))
+    inside = (slice(1, -1),) * 3  # at the border ITK halves the derivative
+    np.testing.assert_allclose(ours[inside], theirs[inside], atol=1e-4)
+    assert np.ptp(ours) > 0.2
+
+
+def colors(picture: np.ndarray) -> int:
+    """How many pixels are neither grey nor nearly so."""
+    return int((np.ptp(picture[..., :3], axis=-1) > 0.2).sum())
+
+
+def test_the_picture_has_the_outlines_of_the_label_that_was_carried_along(registered, tmp_path):
+    fixed, moving, _, folder = registered("one grid")
+    register(tmp_path / "out", moving, fixed, {"registration": Waves(1.5), "discriminator": FixedImage()})
+    with_label, without = (imread(path / "picture.png") for path in (folder, tmp_path / "out"))
+    assert with_label.shape[0] > 300 and with_label.shape[1] > without.shape[1] + 100  # a column more
+    assert colors(with_label[:, without.shape[1] :]) > 500
+
+
+def test_without_a_label_the_picture_has_what_the_segmentation_network_finds(registered, tmp_path):
+    fixed, moving, _, folder = registered("one grid")
+    networks = {"registration": Waves(1.5), "discriminator": FixedImage()}
+    register(tmp_path / "out", moving, fixed, {**networks, "segmentation": ByBrightness(len(STRUCTURES) + 1)})
+    assert imread(tmp_path / "out" / "picture.png").shape == imread(folder / "picture.png").shape
+
+
 def test_a_label_keeps_its_ids_as_integers(registered):
     written = nib.load(registered("oblique and apart")[3] / "warped_label.nii.gz")
     assert written.get_data_dtype() == np.int16
@@ -162,8 +198,10 @@ def test_without_a_discriminator_there_is_no_confidence_and_without_a_label_no_w
     register(tmp_path / "out", image, image, {"registration": SameShift()})
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [
+        "jacobian.nii.gz",
         "only_image_to_only_image_transform.h5",
         "only_image_to_only_image_warp.nii.gz",
+        "picture.png",
         "summary.json",
         "warped.nii.gz",
     ]
@@ -177,6 +215,7 @@ def test_the_field_of_zeros_gives_an_image_and_its_label_back(tmp_path):
         assert np.abs(difference).max() < 1e-2
     assert np.abs(nib.load(tmp_path / "out" / "only_image_to_only_image_warp.nii.gz").get_fdata()).max() < 1e-4
     assert summary["local_ncc_before"] == summary["local_ncc_after"] > 0.9
+    np.testing.assert_allclose(nib.load(tmp_path / "out" / "jacobian.nii.gz").get_fdata(), 1, atol=1e-5)
     assert summary["folding_percent"] == summary["sdlogj"] == summary["mean_displacement_voxels"] == 0
 
 
@@ -195,6 +234,12 @@ def test_the_summary_holds_what_was_measured(registered):
     fixed, moving, _, folder = registered("turned axes")
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["moving"], summary["fixed"]) == (moving, fixed)
+    assert summary["transforms"] == [FIELD, TRANSFORM]
+    assert summary["direction"] == "points from fixed to moving, images from moving to fixed"
+    preprocessing = shipped("register.yaml", "preprocessing", **SIZES, **WINDOW)
+    subjects = {role: load_subject({"image": summary[role]}, preprocessing, {}) for role in ("moving", "fixed")}
+    outside = {role: subject.outside_crop_percent for role, subject in subjects.items()}
+    assert summary["outside_crop_percent"] == outside and all(0 <= percent <= 100 for percent in outside.values())
     assert 0 < summary["local_ncc_before"] < 1 and 0 < summary["local_ncc_after"] < 1
     assert summary["folding_percent"] == 0 and 0 < summary["sdlogj"] < 1 and summary["seconds"] > 0
 

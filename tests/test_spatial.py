@@ -37,9 +37,11 @@ from geometries import (
 
 from scripts.metrics import jacobian_determinant
 from scripts.spatial import (
+    change_grid,
     displacement_lps,
     lps_to_ras,
     moving_points,
+    outside_grid,
     ras_to_lps,
     sample_at,
     sample_label_at,
@@ -205,6 +207,28 @@ def test_at_its_own_voxels_the_image_comes_back(affines, mode):
     torch.testing.assert_close(read, image, atol=1e-9, rtol=0)
     in_float32 = sample_at(image.float(), affines[1], voxel_points(MOVING, affines[1]), mode)
     torch.testing.assert_close(in_float32, image.float(), atol=2e-3, rtol=0)
+
+
+@GEOMETRIES
+def test_voxels_of_one_grid_in_another_are_the_same_points_of_the_world(affines):
+    voxels = torch.randint(0, 20, (50, 3))
+    there = change_grid(voxels, affines[0], affines[1])
+    in_world = [
+        points @ matrix[:3, :3].T + matrix[:3, 3]
+        for points, matrix in ((voxels.double(), affines[0]), (there, affines[1]))
+    ]
+    assert torch.allclose(*in_world, atol=1e-9)
+
+
+def test_a_grid_reaches_to_the_outer_faces_of_its_border_voxels():
+    mask = torch.zeros(12, 3, 3, dtype=torch.bool)
+    mask[:, 1, 1] = True
+    coarse = torch.eye(4, dtype=torch.float64)
+    coarse[:3, :3] *= 3
+    coarse[:3, 3] = torch.tensor([3.9, 1, 1])  # two voxels of 3 mm: from 2.4 to 8.4 mm
+    assert outside_grid(mask, torch.eye(4), coarse, (2, 1, 1)).nonzero().flatten().tolist() == [0, 1, 2, 9, 10, 11]
+    assert not outside_grid(mask, coarse, coarse, mask.shape).any()
+    assert outside_grid(torch.zeros_like(mask), coarse, coarse, mask.shape).shape == (0,)
 
 
 def test_beyond_the_outer_faces_lies_the_fill():

@@ -148,6 +148,17 @@ def test_shapes_that_do_not_agree_are_named(image_shape, field_shape):
     assert str(image_shape) in str(error.value) and str(field_shape) in str(error.value)
 
 
+def test_nearest_refuses_a_field_that_is_to_learn_and_takes_any_other():
+    image, field = random_image(1, 1, *GRID).requires_grad_(), smooth_field().requires_grad_()
+    with pytest.raises(ValueError, match="'nearest' has a gradient of zero for the field"):
+        warp(image, field, mode="nearest")
+    with torch.no_grad():
+        expected = warp(image, field, mode="nearest")
+    warped = warp(image, field.detach(), mode="nearest")
+    warped.sum().backward()  # the image can still learn: each voxel counts as often as it is read
+    assert torch.equal(warped, expected) and image.grad.sum() == (warped != 0).sum()
+
+
 @pytest.mark.parametrize("padding_mode", ["zeros", "border"])
 def test_warped_together_equals_warped_one_by_one(padding_mode):
     images = [random_image(2, channels, *GRID, seed=channels) for channels in (1, 4, 2)]

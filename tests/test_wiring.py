@@ -93,6 +93,15 @@ def test_an_empty_schedule_is_refused_with_what_it_takes(updates, schedule):
     assert "`schedule` is empty" in message and "'registration'" in message
 
 
+def test_what_a_misspelt_option_leaves_beside_updates_and_terms_is_refused_with_the_nearest(updates):
+    message = refusal(updates | {"registraton": {"clip_norm": 1.0}})
+    assert "updates::registraton is {'clip_norm': 1.0}" in message and "Did you mean 'registration'?" in message
+    updates["registration"].terms["smothness"] = {"weight": 2.0}
+    message = refusal(updates)
+    assert "updates::registration::terms::smothness is {'weight': 2.0}" in message
+    assert "Did you mean 'smoothness'?" in message
+
+
 def test_an_update_that_is_never_scheduled_is_refused(updates):
     assert "['discriminator', 'segmentation'] are never scheduled" in refusal(updates, [["registration"]])
 

@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 Files = str | Path | Sequence[str | Path] | None
 ENDINGS = {"image": "_warped.nii.gz", "label": "_warped_label.nii.gz"}
+# hardly an image has so few values, and hardly a label map has more; a million voxels are looked through in no time
+FEW_VALUES, LOOKED_AT = 64, 10**6
 
 
 class ApplyTransform:
@@ -163,6 +165,8 @@ class ApplyTransform:
             write_displacement(self.combined, ras_to_lps(there - here).float(), affine)
         for path in self.images:
             image = _load(path)
+            if _looks_like_labels(image.as_tensor()):
+                logger.warning("%s looks like a label map: its ids are blended. Give it to --label instead.", path)
             warped = sample_at(image.as_tensor().float(), image.affine, there, fill=self.fill_value)
             write_volume(targets["image", path], warped[0].numpy().astype(np.float32), affine)
         for path in self.labels:
@@ -199,6 +203,13 @@ def _load(path: str | Path, read: Callable[[str], Any] | None = None) -> Any:
     if volume.ndim != 4 or volume.shape[0] != 1:
         raise ValueError(f"'{path}' is not one 3D volume: with its channels it has shape {tuple(volume.shape)}.")
     return volume
+
+
+def _looks_like_labels(volume: torch.Tensor) -> bool:
+    """Whether there are but a few values, all whole, in a volume; of a large one every n-th voxel is looked at."""
+    values = volume.flatten()
+    values = values[:: max(1, len(values) // LOOKED_AT)]
+    return bool((values == values.round()).all()) and 2 <= len(values.unique()) <= FEW_VALUES
 
 
 def _transform_points(chain: Chain, point_set: PointSet, source: str | Path, target: Path) -> None:

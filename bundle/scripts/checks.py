@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from scripts.cases import Cases
 from scripts.datalist import LISTS
+from scripts.preprocessed_checks import Preprocessed, look_at, warnings_of
 from scripts.transforms import describe_strays, find_strays
 
 __all__ = ["DataCheck"]
@@ -42,8 +43,8 @@ class DataCheck:
     """Reads every case once and refuses to go on while anything is wrong.
 
     Checked are: the file can be read; one 3D volume; finite, not constant; image and label on one grid; known label ids
-    only; the label not empty; no case twice; enough cases; and a ``spatial_size`` that the networks can halve. The
-    labels of unlabelled cases are not read, here as elsewhere.
+    only; the label not empty; no case twice; enough cases; a ``spatial_size`` that the networks can halve; and what
+    preprocessing leaves of all that. The labels of unlabelled cases are not read, here as elsewhere.
 
     Args:
         cases: what to check.
@@ -53,7 +54,8 @@ class DataCheck:
         min_unlabeled: fewest unlabelled cases.
         same_grid_tolerance: how far the outermost voxels of an image and its label may lie apart, in voxels. Headers
             that say the same rotation in different ways disagree by some hundredths.
-        num_workers: files read at a time.
+        num_workers: cases read at a time.
+        preprocessing: what training does to a case (``scripts.preprocessed_checks``); null looks at the files alone.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class DataCheck:
         min_unlabeled: int = 0,
         same_grid_tolerance: float = GRID_TOLERANCE,
         num_workers: int = 4,
+        preprocessing: Callable | None = None,
     ) -> None:
         self.cases = cases
         self.spatial_size = (spatial_size,) * 3 if isinstance(spatial_size, int) else tuple(spatial_size)
@@ -73,6 +76,7 @@ class DataCheck:
         self.min_unlabeled = min_unlabeled
         self.same_grid_tolerance = same_grid_tolerance
         self.num_workers = num_workers
+        self.preprocessing = preprocessing
 
     def run(self) -> None:
         """Check, and log a table with a row per case.
@@ -93,6 +97,8 @@ class DataCheck:
                 f"the data check found {len(faults)} fault{'s' * (len(faults) > 1)}:\n" + "\n".join(faults)
             )
         self._warn_of_unseen_structures(rows)
+        for text in warnings_of([row.seen for row in rows if row.seen], self.multiple):
+            logger.warning("%s", text)
 
     def _size_faults(self) -> list[str]:
         sizes, multiple = self.spatial_size, self.multiple
@@ -151,6 +157,9 @@ class DataCheck:
             row.faults += self._label_faults(label)
         if image is not None and label is not None:
             row.faults += grid_faults(image, label, self.same_grid_tolerance)
+        if self.preprocessing is not None and not row.faults and not self._size_faults():
+            row.seen = look_at(case, image, label, self.preprocessing, self.cases.labels)
+            row.faults += row.seen.faults(self.multiple)
         return row
 
     def _label_faults(self, label: Volume) -> list[str]:
@@ -195,6 +204,7 @@ class _Row:
     dtype: str = "-"
     values: str = "-"
     ids: tuple[int, ...] = ()
+    seen: Preprocessed | None = None
     faults: list[str] = field(default_factory=list)
 
     def describe(self, image: Volume) -> None:

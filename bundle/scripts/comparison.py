@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,10 +112,23 @@ def comparison_names(first: Path, second: Path) -> tuple[str, str]:
     Raises:
         ValueError: when both are one folder.
     """
-    one, other = first.resolve().parts, second.resolve().parts
-    if one == other:
+    if first.resolve() == second.resolve():
         raise ValueError(
             f"{first} is to be compared with itself; give `--compare_with` the folder of another evaluation."
         )
-    length = next(n for n in range(1, max(len(one), len(other)) + 1) if one[-n:] != other[-n:])
-    return "/".join(one[-length:]), "/".join(other[-length:])
+    one, other = distinct_names([first, second])
+    return one, other
+
+
+def distinct_names(folders: Sequence[Path]) -> list[str]:
+    """What to call several folders: as much of the ends of their paths as tells them apart.
+
+    Raises:
+        ValueError: when one of them stands twice.
+    """
+    paths = [folder.resolve().parts for folder in folders]
+    for path, folder in zip(paths, folders, strict=True):
+        if paths.count(path) > 1:
+            raise ValueError(f"{folder} stands twice among the evaluations.")
+    length = next(n for n in itertools.count(1) if len({path[-n:] for path in paths}) == len(paths))
+    return ["/".join(path[-length:]) for path in paths]

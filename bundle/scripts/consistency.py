@@ -72,7 +72,7 @@ class BidirectionalConsistency(nn.Module):
     of a point that goes there and back, u + W(v, u), plus that of v + W(u, v): 0 exactly when the fields are inverse to
     each other. ``reference`` is what the authors' program computes, the mean square of v + W(u, u). It reads u at
     p + u(p), where to first order the inverse asks for p - u(p), and so pulls towards fields that are not inverse: for
-    the scaling u(p) = 0.2 p towards v = -0.24 p, where the inverse is -0.167 p (algorithms.md 2.3).
+    the scaling u(p) = 0.2 p towards v = -0.24 p, where the inverse is -0.167 p.
 
     Args:
         form: "reference", as published, or "residual".

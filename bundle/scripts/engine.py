@@ -127,6 +127,9 @@ class JointTrainer(Trainer):
     with fresh random draws. Gradients reach only the parameters of the update that a term belongs to; everything else
     is left alone by ``backward(inputs=...)``.
 
+    Handlers find the field of the pair as ``engine.state.ddf`` (B, 3, D, H, W), as the last group that computed it left
+    it, or None.
+
     Args:
         device: where the pairs and networks live.
         max_epochs: epochs to train.
@@ -188,6 +191,16 @@ class JointTrainer(Trainer):
         self.add_event_handler(Events.STARTED, lambda: processes.start_alike(self.networks.values(), self.state.epoch))
         self.add_event_handler(Events.EPOCH_STARTED, JointTrainer._seed_epoch)
 
+    def last_pair(self) -> PairState:
+        """The pair of the last iteration without augmentation, as the networks, in evaluation mode, see it by now."""
+        for network in self.networks.values():  # the next iteration sets them back
+            network.eval()
+        return self.make_state(to_device(self._last_batch, self.state.device), self.networks, amp_dtype=self._amp_dtype)
+
+    @property
+    def _amp_dtype(self) -> torch.dtype | None:
+        return self.amp_kwargs.get("dtype", torch.bfloat16) if self.amp else None
+
     def _seed_epoch(self) -> None:
         sampler = getattr(self.data_loader, "batch_sampler", None)
         if hasattr(sampler, "set_epoch"):
@@ -202,8 +215,10 @@ class JointTrainer(Trainer):
     def _iteration(self, engine: Any, batchdata: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         for network in self.networks.values():  # a validation may have come between two iterations
             network.train()
+        self._last_batch = batchdata  # MONAI takes the one in the state apart
         batch = self._augment(to_device(batchdata, self.state.device))
         total, carried, losses, output = torch.zeros((), device=self.state.device), {}, {}, {}
+        self.state.ddf = None
         for group in self.schedule:
             live = self._live_terms(group, batch)
             state = self._make_state(batch, live, carried)
@@ -212,6 +227,8 @@ class JointTrainer(Trainer):
             total = total + sum(loss.detach() for loss in sums.values())
             carried.update({q: v.detach() for q in self.carry if (v := state.computed(q)) is not None})
             output.update({key: v.detach() for key, q in self.outputs.items() if (v := state.computed(q)) is not None})
+            if (ddf := state.computed("ddf")) is not None:
+                self.state.ddf = ddf.detach()
         for update in self.updates.values():
             update.advance()
         self.state.losses = losses
@@ -247,7 +264,7 @@ class JointTrainer(Trainer):
             learning={name for name, network in self.networks.items() if any(network is t for t in taught)},
             wanted={q for terms in live.values() for term in terms.values() for q in term.quantities},
             carried=carried,
-            amp_dtype=self.amp_kwargs.get("dtype", torch.bfloat16) if self.amp else None,
+            amp_dtype=self._amp_dtype,
         )
 
     def _evaluate(

@@ -16,6 +16,14 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
+import torch
+
+OUT_OF_MEMORY = (
+    "There was not enough memory. What helps: networks in bfloat16 (`run/bf16.yaml`), a smaller `spatial_size` or a "
+    "larger `pixdim`, R at half resolution (`run/low_memory.yaml`), and to do without `run/fused.yaml`. What each of "
+    'them saves is in docs/configs.md, "Out of memory".'
+)
+
 
 def root_cause(error: BaseException) -> BaseException:
     """The error that began a chain: the first that this bundle raised itself, else the innermost."""
@@ -31,8 +39,13 @@ def _is_ours(error: BaseException) -> bool:
     return traceback is not None and Path(traceback.tb_frame.f_code.co_filename).parent == Path(__file__).parent
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on any device; PyTorch has no class of its own for that of the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
 def show_cause_last() -> None:
-    """Make the interpreter end a traceback with the error that began it.
+    """Make the interpreter end a traceback with the error that began it, and with what to do when memory ran out.
 
     MONAI evaluates a config inside several layers, each of which wraps what the one below raised. The message for the
     user is that of the innermost error; without this it stands far up, in the middle of the parser's frames.
@@ -43,5 +56,7 @@ def show_cause_last() -> None:
         cause = root_cause(error)
         if cause is not error:
             sys.stderr.write(f"\n{type(cause).__name__}: {cause}\n")
+        if is_out_of_memory(cause):
+            sys.stderr.write(f"\n{OUT_OF_MEMORY}\n")
 
     sys.excepthook = hook

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -27,13 +28,21 @@ from scripts.cases import Cases
 from scripts.each_case import for_each
 from scripts.examples import pair_example, segmentation_example, worst_median_best
 from scripts.files import write_json
-from scripts.landmarks import Landmarks, summarise_landmarks
+from scripts.landmarks import Landmarks
 from scripts.metrics import dice_per_structure, folding_percent, sdlogj, surface_distances
 from scripts.pairs import ordered_pairs, read_pairs
 from scripts.refinement import Refinement
 from scripts.registration import Registered, Subject, load_subject, points_on_fixed_file, register_pair
 from scripts.report import Report
-from scripts.scores import OVERLAPS, format_table, mean, mean_std, summarise, write_csv, write_examples
+from scripts.scores import (
+    OVERLAPS,
+    format_table,
+    mean,
+    summarise,
+    summarise_registration,
+    write_csv,
+    write_examples,
+)
 from scripts.spatial import sample_label_at
 from scripts.state import PairState
 
@@ -49,7 +58,8 @@ class Evaluation:
     and best case of each task, for pictures) and, on request, ``report.html``. Registration is scored against the fixed
     label on the fixed file's own grid, and so is doing nothing (centres aligned). Dice is 0..1; distances are in mm; a
     structure that is absent has no distance and is left out of the means, whose ``n`` says so. With landmarks, their
-    errors (TRE) are in ``landmarks.csv`` and, as ``tre``, among the figures. Several processes share the cases and the
+    errors (TRE) are in ``landmarks.csv`` and, as ``tre``, among the figures; a pair that has them needs no labels, and
+    without has no overlaps. Several processes share the cases and the
     pairs, and the first one writes.
 
     Args:
@@ -109,7 +119,7 @@ class Evaluation:
             What ``metrics.json`` holds.
 
         Raises:
-            ValueError: when there is nothing to evaluate on.
+            ValueError: when there is nothing to evaluate on, or nothing to score a pair by.
         """
         pairs = self._pairs() if "registration" in self.tasks else []
         if not self.cases.test and not pairs:
@@ -117,6 +127,7 @@ class Evaluation:
         self._refuse_one_name_for_two(pairs)
         if self.landmarks is not None:
             self.landmarks.check(pairs)
+        self._refuse_what_cannot_be_scored(pairs)
         metrics: dict[str, Any] = {"structures": list(self.cases.structures), "config": self.provenance}
         rows, examples = {}, {}  # nothing is written before both tasks are done: no half of an older evaluation stays
         if "segmentation" in self.tasks and self.cases.test:
@@ -124,7 +135,7 @@ class Evaluation:
             metrics["segmentation"] = summarise(rows["segmentation"], ("case",), self.cases.structures)
         if pairs:
             rows["registration"], rows["landmarks"], examples["registration"] = self._register_all(pairs)
-            metrics |= self._summarise_registration(rows["registration"], rows["landmarks"])
+            metrics |= summarise_registration(rows["registration"], rows["landmarks"], self.cases.structures)
         if processes.rank() == 0:
             self._write(metrics, rows, examples)
         return metrics
@@ -155,20 +166,19 @@ class Evaluation:
                     f"  {images[case['case']]}\n  {case['image']}\n  Rename one, or give it a `case` in the data list."
                 )
 
-    def _summarise_registration(self, rows: Sequence[dict], landmarks: Sequence[dict]) -> dict[str, Any]:
-        summary = summarise(rows, ("moving", "fixed"), self.cases.structures)
-        pairs = rows[:: len(self.cases.structures)]
-        for key in ("folding_percent", "sdlogj", "seconds"):
-            summary[key] = mean_std([row[key] for row in pairs])
-        identity = summarise(rows, ("moving", "fixed"), self.cases.structures, "identity_")
-        if landmarks:
-            summary["tre"] = summarise_landmarks(landmarks, "tre")
-            identity["tre"] = summarise_landmarks(landmarks, "identity_tre")
-        return {"registration": summary, "identity": identity}
+    def _refuse_what_cannot_be_scored(self, pairs: Sequence[tuple[dict, dict]]) -> None:
+        for pair in pairs:
+            names = [case["case"] for case in pair]
+            if self.landmarks is not None and self.landmarks.of_pair(*names) is not None:
+                continue
+            for case in pair:
+                if "label" not in case:
+                    raise ValueError(
+                        f"case '{case['case']}': a test case needs a label to be scored against, and has none.\n"
+                        f"  Add it to the pair of '{names[0]}' and '{names[1]}', or give both landmarks (--landmarks)."
+                    )
 
     def _load(self, case: Mapping[str, str]) -> Subject:
-        if "label" not in case:
-            raise ValueError(f"case '{case['case']}': a test case needs a label to be scored against, and has none.")
         return load_subject(case, self.preprocessing, self.cases.label_ids)
 
     # ---- segmentation
@@ -204,7 +214,9 @@ class Evaluation:
     @torch.no_grad()
     def _register_all(self, pairs: Sequence[tuple[dict, dict]]) -> tuple[list[dict], list[dict], list[dict]]:
         """Rows of structures, rows of landmarks, and examples."""
-        cases = {case["image"]: case for pair in pairs for case in pair}
+        # an image may be in several pairs, and in only some of them with its label
+        cases = {case["image"]: case for case in sorted(itertools.chain(*pairs), key=lambda case: "label" in case)}
+        pairs = [tuple(cases[case["image"]] for case in pair) for pair in pairs]
         load = lru_cache(SUBJECTS_IN_MEMORY)(lambda image: self._load(cases[image]))
 
         def score(pair: tuple[dict, dict]) -> tuple[list[dict], list[dict]]:
@@ -238,6 +250,8 @@ class Evaluation:
         return register_pair(moving, fixed, self.networks, self.state, self.device, self.amp_dtype, self.refinement)
 
     def _score_field(self, ddf: torch.Tensor, moving: Subject, fixed: Subject) -> list[dict[str, Any]]:
+        if moving.label is None or fixed.label is None:  # there are landmarks, else it would have been refused
+            return [{"structure": name} | dict.fromkeys(OVERLAPS, math.nan) for name in self.cases.structures]
         points = points_on_fixed_file(ddf, moving, fixed)
         warped = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)
         return self._score(warped, fixed.label.as_tensor(), fixed.spacing)

@@ -132,7 +132,12 @@ def _read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _read_examples(folder: Path, task: str, rows: Sequence[Mapping[str, Any]]) -> list[Example]:
-    """Read the examples of a task; one that has several ranks, as the only case of a test list has, comes once."""
+    """Read the examples of a task; one that has several ranks, as the only case of a test list has, comes once.
+
+    Pairs that have landmarks and no labels have no overlap by which to choose any.
+    """
+    if not any(np.isfinite(row["dice"]) for row in rows):
+        return []
     chosen: dict[tuple[str, ...], Example] = {}
     for rank in RANKS:
         path = _existing(folder / "examples" / f"{task}_{rank}.npz", folder)

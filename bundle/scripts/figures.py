@@ -62,11 +62,12 @@ def pair_figure(
     pred: np.ndarray | None = None,
     label: np.ndarray | None = None,
     spacing: Sequence[float] | None = None,
+    outlined: str = "segmentation",
 ) -> Figure:
-    """Draw a registered pair: moving, fixed and warped image, deformation grid, confidence map and segmentation.
+    """Draw a registered pair: moving, fixed and warped image, deformation grid, confidence map and outlines.
 
-    It is the picture that tells, while training goes on, whether the warped image comes to resemble the fixed one,
-    whether the field stays smooth, and whether the segmentation follows the anatomy.
+    It is the picture that tells, while training goes on and of each registered pair, whether the warped image comes to
+    resemble the fixed one, whether the field stays smooth, and whether the outlines follow the anatomy.
 
     Args:
         moving: the moving image, (X, Y, Z).
@@ -74,9 +75,11 @@ def pair_figure(
         warped: the moving image resampled by ``ddf``, (X, Y, Z).
         ddf: displacement in voxels of the fixed grid, (3, X, Y, Z); zero draws a straight grid.
         confidence: alignment confidence in 0..1, (X, Y, Z); its column is left out when absent.
-        pred: the fixed image's predicted classes, (X, Y, Z), drawn as coloured outlines.
+        pred: classes on the fixed image, predicted or carried over from the moving one, (X, Y, Z), drawn as coloured
+            outlines.
         label: the fixed image's true classes, (X, Y, Z), drawn as broken white lines; the slices go through its centre.
         spacing: voxel sizes in mm; 1 mm when absent.
+        outlined: what the outlines are, the title of their column.
 
     Returns:
         A figure with a row for each plane.
@@ -90,7 +93,7 @@ def pair_figure(
     planes = planes_through(label_center(label if label is not None else pred, shape), spacing)
     titles = ["moving", "fixed", "warped", "deformation"]
     titles += ["confidence"] if confidence is not None else []
-    titles += ["segmentation"] if pred is not None or label is not None else []
+    titles += [outlined] if pred is not None or label is not None else []
     figure, sheet = panel_sheet(planes, shape, titles, footer=FOOTER)
     windows = {name: intensity_window(fixed if name == "fixed" else moving) for name in ("moving", "fixed", "warped")}
     change = volume_change(ddf)
@@ -102,12 +105,12 @@ def pair_figure(
         draw_grid(panels["deformation"], plane, ddf)
         if confidence is not None:
             draw_map(panels["confidence"], plane, confidence, CONFIDENCE_COLORS, CONFIDENCE)
-        if "segmentation" in panels:
-            draw_image(panels["segmentation"], plane, fixed, dimmed(windows["fixed"], 1.2))
+        if outlined in panels:
+            draw_image(panels[outlined], plane, fixed, dimmed(windows["fixed"], 1.2))
         if label is not None:
-            draw_outlines(panels["segmentation"], plane, label, color="white", dashed=True)
+            draw_outlines(panels[outlined], plane, label, color="white", dashed=True)
         if pred is not None:
-            draw_outlines(panels["segmentation"], plane, pred)
+            draw_outlines(panels[outlined], plane, pred)
     _add_color_bars(figure, dict(zip(titles, sheet[-1], strict=True)))
     return figure
 

@@ -24,14 +24,13 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
-from matplotlib.image import imsave
 from torch.utils.tensorboard import SummaryWriter
 
 from scripts import processes
 from scripts.engine import Update
-from scripts.figures import figure_to_array, pair_figure
 from scripts.files import replacing
 from scripts.metrics import folding_percent
+from scripts.pair_picture import draw_pair, write_picture
 from scripts.spatial import spacing_of
 from scripts.weights import FILES, save_atomically
 
@@ -263,42 +262,80 @@ def _restore_random_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-class PairPicture:
-    """After each validation, a picture of its last pair, in TensorBoard and as PNG: images, grid, confidence, labels.
+class FieldCurves:
+    """Follows the mean length of the field in voxels and the percentage of folded voxels, in ``engine.state.metrics``.
 
-    Also the mean length of the field in voxels and the percentage of folded voxels of that pair, the two curves that
-    tell whether registration does anything, and whether it does too much.
+    The two tell whether registration does anything, and whether it does too much. As metrics they go wherever the
+    others go: TensorBoard, ``history.csv``, MLflow. Both are means over the pairs of an epoch that were looked at, and
+    are there when it ends; of several processes, over the pairs of all.
+
+    Args:
+        prefix: goes before the names ``field_length_voxels`` and ``folding_percent``.
+        interval: look at the first pair of an epoch and at every ``interval``-th after it.
+    """
+
+    def __init__(self, prefix: str = "", interval: int = 1) -> None:
+        self.names, self.interval = (f"{prefix}field_length_voxels", f"{prefix}folding_percent"), interval
+        self.sums, self.count = torch.zeros(2), 0
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to a JointTrainer or JointEvaluator, ahead of the handlers that read metrics."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._clear)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._average)
+
+    def _clear(self, engine: Engine) -> None:
+        for name in self.names:  # an epoch in which no pair is registered has no value
+            engine.state.metrics.pop(name, None)
+        self.sums, self.count = torch.zeros(2), 0
+
+    def _collect(self, engine: Engine) -> None:
+        # by the place in the epoch, so that a resumed training looks at the same pairs
+        place = (engine.state.iteration - 1) % engine.state.epoch_length
+        if place % self.interval or (ddf := engine.state.ddf) is None:
+            return
+        measured = torch.stack([ddf.norm(dim=1).mean(dim=(1, 2, 3)), folding_percent(ddf)])
+        self.sums = self.sums.to(ddf.device) + measured.sum(dim=1)  # stays on the device until the epoch is over
+        self.count += len(ddf)
+
+    def _average(self, engine: Engine) -> None:
+        sums = dict(zip((*self.names, "count"), (*self.sums.tolist(), self.count), strict=True))
+        count = (sums := processes.add_up(sums)).pop("count")
+        if count:
+            engine.state.metrics |= {name: total / count for name, total in sums.items()}
+
+
+class PairPicture:
+    """After each epoch, a picture of its last pair, in TensorBoard and as PNG: images, grid, confidence, outlines.
+
+    Attached to a validation, it shows a pair of that; attached to a training that has no pairs for one, the last pair
+    trained on, without random augmentation.
 
     Args:
         log_dir: of TensorBoard.
         folder: where ``epoch_0001.png`` and so on go.
         with_segmentation: whether the segmentation network takes part in this recipe.
+        tag: name of the picture in TensorBoard.
     """
 
-    def __init__(self, log_dir: str, folder: str, with_segmentation: bool = True) -> None:
-        self.log_dir, self.folder, self.with_segmentation = log_dir, Path(folder), with_segmentation
+    def __init__(self, log_dir: str, folder: str, with_segmentation: bool = True, tag: str = "validation/pair") -> None:
+        self.log_dir, self.folder, self.with_segmentation, self.tag = log_dir, Path(folder), with_segmentation, tag
 
     def attach(self, engine: Engine) -> None:
-        """Listen to a :class:`scripts.validation.JointEvaluator`; of several processes the first one draws."""
+        """Listen to a JointEvaluator or JointTrainer; of several processes the first one draws."""
         if processes.rank() == 0:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw)
 
     @torch.no_grad()
     def _draw(self, engine: Engine) -> None:
-        pair, epoch = engine.state.pair, engine.state.epoch
-        images = (pair.moving_image, pair.fixed_image, pair.warped_image)
-        figure = pair_figure(
-            *(image[0, 0].cpu().numpy() for image in images),
-            pair.ddf[0].cpu().numpy(),
-            confidence=pair.confidence[0, 0].cpu().numpy() if pair.has_confidence else None,
-            pred=pair.fixed_pred[0].argmax(0).cpu().numpy() if self.with_segmentation else None,
-            label=pair.batch["fixed_label"][0, 0].cpu().numpy(),
-            spacing=spacing_of(pair.batch["fixed_affine"][0].cpu()),
+        pair, epoch = engine.last_pair(), engine.state.epoch
+        label = pair.batch.get("fixed_label")
+        picture = draw_pair(
+            pair,
+            spacing_of(pair.batch["fixed_affine"][0].cpu()),
+            pred=pair.fixed_pred[0].argmax(0) if self.with_segmentation else None,
+            label=None if label is None else label[0, 0],
         )
-        picture = figure_to_array(figure)
-        with replacing(self.folder / f"epoch_{epoch:04d}.png") as temporary:
-            imsave(temporary, picture)
+        write_picture(self.folder / f"epoch_{epoch:04d}.png", picture)
         with SummaryWriter(self.log_dir) as writer:
-            writer.add_image("validation/pair", picture, epoch, dataformats="HWC")
-            writer.add_scalar("validation/field_length_voxels", float(pair.ddf.norm(dim=1).mean()), epoch)
-            writer.add_scalar("validation/folding_percent", float(folding_percent(pair.ddf).mean()), epoch)
+            writer.add_image(self.tag, picture, epoch, dataformats="HWC")

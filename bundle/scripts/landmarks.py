@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -24,10 +23,9 @@ import torch
 from scripts.metrics import target_registration_error
 from scripts.points import points_suffix, read_point_set
 from scripts.registration import Subject
-from scripts.scores import mean, mean_std
 from scripts.spatial import transform_points
 
-__all__ = ["Landmarks", "summarise_landmarks"]
+__all__ = ["Landmarks"]
 
 #: names, and positions (N, 3) in the moving and in the fixed image, RAS mm
 Correspondence = tuple[list[str], torch.Tensor, torch.Tensor]
@@ -125,21 +123,3 @@ class Landmarks:
                 f"There are: {', '.join(map(repr, names))}."
             )
         return dict(zip(names, torch.as_tensor(points.positions, dtype=torch.float64), strict=True))
-
-
-def summarise_landmarks(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, Any]:
-    """Mean and SD over pairs of the mean over their landmarks; ``n`` counts pairs, ``landmarks`` their landmarks.
-
-    Args:
-        rows: as :meth:`Landmarks.score` gives them, of all pairs.
-        column: ``tre`` or ``identity_tre``.
-    """
-    pairs: dict[tuple[str, str], list[float]] = {}
-    for row in rows:
-        pairs.setdefault((row["moving"], row["fixed"]), []).append(row[column])
-    worst = max((row[column] for row in rows), default=math.nan)
-    return {
-        **mean_std([mean(values) for values in pairs.values()]),
-        "landmarks": len(rows),
-        "max": worst if math.isfinite(worst) else None,
-    }

@@ -23,6 +23,8 @@ import torch
 from monai.metrics import compute_dice
 from monai.metrics.utils import get_edge_surface_distance
 
+from scripts.spatial import POINTS_AT_ONCE, displacement_lps, lps_to_ras
+
 SMALLEST_JACOBIAN, LARGEST_JACOBIAN = 1e-9, 1e9
 
 
@@ -30,7 +32,8 @@ def jacobian_determinant(ddf: torch.Tensor) -> torch.Tensor:
     """Compute det(I + grad u): how much a voxel's volume grows under p -> p + u(p).
 
     1 is no change, 2 twice the volume, 0 or less a fold. Differences are central inside and one-sided at the border.
-    The fixed and the moving grid being scaled alike, the value is the same in voxels and in millimetres.
+    The fixed and the moving grid being scaled alike, the value is the same in voxels and in millimetres; whatever their
+    scales, :func:`jacobian_at_grid` has it in millimetres.
 
     Args:
         ddf: shape (B, 3, D, H, W), in voxels, channels in the order of the array axes; zero gives 1 everywhere.
@@ -54,6 +57,48 @@ def jacobian_determinant(ddf: torch.Tensor) -> torch.Tensor:
     for axis, column in enumerate((first, second, third)):
         column[:, axis] += 1
     return (first * torch.linalg.cross(second, third, dim=1)).sum(dim=1, keepdim=True)
+
+
+def jacobian_at_grid(
+    ddf: torch.Tensor,
+    fixed_affine: torch.Tensor,
+    moving_affine: torch.Tensor,
+    grid_affine: torch.Tensor,
+    grid_shape: Sequence[int],
+) -> torch.Tensor:
+    """Compute how much the volume in millimetres grows from fixed to moving, at each voxel of any grid in fixed space.
+
+    It is the determinant of d(moving point) / d(fixed point), by central differences over the neighbours on that grid;
+    those of the outermost voxels lie outside of it, where ``transform_points`` says how the field goes on. On the grid
+    of a written field it is what that field's numbers give, and it may miss a fold smaller than two of its voxels.
+
+    Args:
+        ddf: the field of one case, shape (3, D, H, W) or (1, 3, D, H, W), in voxels of the fixed tensor.
+        fixed_affine: shape (4, 4), of the fixed tensor, voxel to RAS mm.
+        moving_affine: shape (4, 4), of the moving tensor. A zero field between tensors of one orientation gives the
+            volume of a voxel of the moving tensor over that of the fixed one.
+        grid_affine: shape (4, 4), of the grid to fill.
+        grid_shape: its number of voxels (X, Y, Z); an axis may have a single one.
+
+    Returns:
+        The determinant, shape (X, Y, Z), float32.
+
+    Raises:
+        ValueError: when the field is not that of one case, or an affine is not 4x4 and invertible.
+    """
+    affine = torch.as_tensor(grid_affine, dtype=torch.float64).as_subclass(torch.Tensor)
+    to_voxels = torch.linalg.inv(affine[:3, :3]).float()
+    determinant = torch.empty(*grid_shape, dtype=torch.float32)
+    planes = max(1, POINTS_AT_ONCE // (grid_shape[1] * grid_shape[2]))
+    for start in range(0, grid_shape[0], planes):
+        slab = determinant[start : start + planes]
+        corner = torch.eye(4, dtype=torch.float64)  # a margin of one voxel on every side
+        corner[:3, 3] = torch.tensor([start - 1, -1, -1])
+        around = [size + 2 for size in slab.shape]
+        displacement = displacement_lps(ddf.cpu(), fixed_affine, moving_affine, affine @ corner, around)
+        in_voxels = torch.einsum("ij,xyzj->ixyz", to_voxels, lps_to_ras(displacement))
+        slab.copy_(jacobian_determinant(in_voxels[None])[0, 0, 1:-1, 1:-1, 1:-1])
+    return determinant
 
 
 def folding_percent(ddf: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,7 @@ def _conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential
 
 
 class VoxelMorph2(nn.Module):
-    """VoxelMorph-2, the registration network of DeepRS (Section 4.1; algorithms.md 1.3).
+    """VoxelMorph-2, the registration network of DeepRS (Section 4.1).
 
     Strided convolutions down, nearest-neighbour upsampling and skip connections up, two convolutions at full
     resolution on features and raw images, and a last one to three channels. No normalisation. The last convolution
@@ -128,7 +128,7 @@ class VoxelMorph2(nn.Module):
 
 
 class RegistrationUNet(nn.Module):
-    """A U-Net as registration network: R of PC-Reg and BRBS (algorithms.md 1.1).
+    """A U-Net as registration network: R of PC-Reg and BRBS.
 
     Wraps any network that keeps the size of a volume, and predicts the field from its last features. That convolution
     is its own because a small start cannot be had from outside: the last unit of MONAI's ``UNet`` adds its input to
@@ -162,7 +162,8 @@ class RegistrationUNet(nn.Module):
         Raises:
             ValueError: when a side of the volume is no multiple of what the network needs.
         """
-        check_multiple(fixed.shape[2:], self.multiple, "RegistrationUNet")
+        if not torch.jit.is_scripting():
+            check_multiple(fixed.shape[2:], self.multiple, "RegistrationUNet")
         return self.flow(self.network(torch.cat([moving, fixed], dim=1)))
 
 
@@ -171,7 +172,7 @@ class PairDiscriminator(nn.Module):
 
     Wraps any network of two input channels and one output channel; the paper uses the structure of the segmentation
     network. The two optional handicaps keep it from winning at once by the interpolation blur of warped images
-    (``experiments.md`` section 1): with both off this is the paper's discriminator.
+    (``docs/methods.md``, "Where the confidence comes from"): with both off this is the paper's discriminator.
 
     Args:
         network: maps (B, 2, D, H, W) to logits (B, 1, D, H, W).

@@ -30,10 +30,12 @@ import torch
 from monai.transforms import LoadImage
 
 from scripts.checks import Volume, grid_faults
+from scripts.crop_warning import outside_crop_percent, warn_of_crop
 from scripts.datalist import case_name
 from scripts.files import replacing, write_json
 from scripts.losses import LocalNCC
-from scripts.metrics import folding_percent, sdlogj
+from scripts.metrics import folding_percent, jacobian_at_grid, sdlogj
+from scripts.pair_picture import draw_pair, write_picture
 from scripts.refinement import Refinement
 from scripts.spatial import (
     displacement_lps,
@@ -50,6 +52,9 @@ from scripts.warping import warp
 
 logger = logging.getLogger(__name__)
 
+#: of what registering writes, as ITK has it
+DIRECTION = "points from fixed to moving, images from moving to fixed"
+
 
 @dataclass
 class Subject:
@@ -60,12 +65,14 @@ class Subject:
         file: the image of the file (1, X, Y, Z) with its affine.
         network: the preprocessed image (1, D, H, W) with its affine.
         label: label of the file as classes (1, X, Y, Z), with its affine, where there is one.
+        outside_crop_percent: how much of what is bright in the file the networks do not see.
     """
 
     case: str
     file: Any
     network: Any
     label: Any = None
+    outside_crop_percent: float = 0.0
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -89,7 +96,7 @@ class Registered:
 
 
 def load_subject(case: Mapping[str, str], preprocessing: Callable, label_ids: Sequence[int]) -> Subject:
-    """Read a case, both as it is and preprocessed.
+    """Read a case, both as it is and preprocessed, and warn where much of it is outside of what the networks see.
 
     Args:
         case: ``image`` and, where there is one, ``label``: paths.
@@ -109,7 +116,11 @@ def load_subject(case: Mapping[str, str], preprocessing: Callable, label_ids: Se
         volumes = (Volume(volume[0].numpy(), np.asarray(volume.affine)) for volume in (image, label))
         if faults := grid_faults(*volumes):
             raise ValueError(f"case '{name}': {faults[0]}")
-    return Subject(name, image, preprocessing({"image": case["image"]})["image"], label)
+    network, outside = preprocessing({"image": case["image"]})["image"], 0.0
+    if isinstance(network, torch.Tensor):  # methods without networks, of the benchmarks, preprocess nothing
+        outside = outside_crop_percent(image, network)
+        warn_of_crop(str(case["image"]), outside, tuple(network.shape[1:]))
+    return Subject(name, image, network, label, outside)
 
 
 @torch.no_grad()
@@ -159,6 +170,11 @@ def points_on_fixed_file(ddf: torch.Tensor, moving: Subject, fixed: Subject) -> 
     )
 
 
+def field_files(moving: str, fixed: str) -> tuple[str, str]:
+    """Names of the two files of a field, which say what it leads from and to: as NIfTI and as a transform of ITK."""
+    return f"{moving}_to_{fixed}_warp.nii.gz", f"{moving}_to_{fixed}_transform.h5"
+
+
 def write_volume(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None:
     """Write a NIfTI as a whole, with the affine in both sform and qform.
 
@@ -178,9 +194,10 @@ class RegisterFiles:
     """Registers one file onto another and writes everything that a user could want of it.
 
     Into ``output_dir``, all on the fixed file's own grid: ``warped.nii.gz``, with ``moving_label`` also
-    ``warped_label.nii.gz`` in the original ids, where the recipe has one ``confidence.nii.gz``, and ``summary.json``.
-    The field twice, named after the two files since it goes into other programs: ``MOVING_to_FIXED_warp.nii.gz``
-    (intent 1007) and ``MOVING_to_FIXED_transform.h5`` (ITK), the same numbers in LPS mm.
+    ``warped_label.nii.gz`` in the original ids, ``jacobian.nii.gz`` and, where the recipe has one,
+    ``confidence.nii.gz``. The field twice, named after the two files since it goes into other programs:
+    ``MOVING_to_FIXED_warp.nii.gz`` (intent 1007) and ``MOVING_to_FIXED_transform.h5`` (ITK), the same numbers in LPS
+    mm. Beside them ``summary.json``, and ``picture.png`` of the pair on the networks' grid.
 
     Args:
         moving: path of the image that is pulled.
@@ -236,34 +253,59 @@ class RegisterFiles:
         fixed = load_subject({"image": self.paths["fixed"]}, self.preprocessing, self.label_ids)
         result = register_pair(moving, fixed, self.networks, self.state, self.device, refinement=self.refinement)
         self._write(moving, fixed, result)
-        return self._summarise(result)
+        outside = {"moving": moving.outside_crop_percent, "fixed": fixed.outside_crop_percent}
+        return self._summarise(result, field_files(moving.case, fixed.case), outside)
 
     @torch.no_grad()
     def _write(self, moving: Subject, fixed: Subject, result: Registered) -> None:
-        affine, grid = fixed.file.affine, (fixed.file.affine, fixed.file.shape[1:])
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        # first, as it refuses grids that no ITK image can have
-        displacement_mm = displacement_lps(result.ddf.cpu(), fixed.network.affine, moving.network.affine, *grid)
-        name = f"{moving.case}_to_{fixed.case}"
-        write_displacement(self.output_dir / f"{name}_warp.nii.gz", displacement_mm, affine)
-        write_field_transform(self.output_dir / f"{name}_transform.h5", displacement_mm, affine)
-        points = points_on_fixed_file(result.ddf, moving, fixed)
+        self._write_field(moving, fixed, result.ddf)  # first, as it refuses grids that no ITK image can have
+        self._write_warped(moving, fixed, result.ddf)
+        if result.pair.has_confidence:
+            confidence = result.pair.confidence[0].float().cpu()
+            here = voxel_points(fixed.file.shape[1:], fixed.file.affine)
+            self._write_map("confidence", sample_at(confidence, fixed.network.affine, here)[0], fixed)
+        write_picture(self.output_dir / "picture.png", self._draw(moving, fixed, result.pair))
+
+    def _write_field(self, moving: Subject, fixed: Subject, ddf: torch.Tensor) -> None:
+        field = (ddf.cpu(), fixed.network.affine, moving.network.affine, fixed.file.affine, fixed.file.shape[1:])
+        displacement_mm = displacement_lps(*field)
+        warp_file, transform_file = (self.output_dir / name for name in field_files(moving.case, fixed.case))
+        write_displacement(warp_file, displacement_mm, fixed.file.affine)
+        write_field_transform(transform_file, displacement_mm, fixed.file.affine)
+        self._write_map("jacobian", jacobian_at_grid(*field), fixed)
+
+    def _write_warped(self, moving: Subject, fixed: Subject, ddf: torch.Tensor) -> None:
+        points = points_on_fixed_file(ddf, moving, fixed)
         warped = sample_at(moving.file.as_tensor().float(), moving.file.affine, points, fill=self.fill_value)
-        write_volume(self.output_dir / "warped.nii.gz", warped[0].numpy().astype(np.float32), affine)
+        self._write_map("warped", warped[0], fixed)
         if moving.label is not None:
             classes = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)[0].numpy()
             ids = np.array([0, *self.label_ids], dtype=np.int16 if max(self.label_ids) < 2**15 else np.int32)
-            write_volume(self.output_dir / "warped_label.nii.gz", ids[classes], affine)
-        if result.pair.has_confidence:
-            confidence = result.pair.confidence[0].float().cpu()
-            here = voxel_points(fixed.file.shape[1:], affine)
-            written = sample_at(confidence, fixed.network.affine, here)[0].numpy()
-            write_volume(self.output_dir / "confidence.nii.gz", written.astype(np.float32), affine)
+            write_volume(self.output_dir / "warped_label.nii.gz", ids[classes], fixed.file.affine)
 
-    def _summarise(self, result: Registered) -> dict[str, Any]:
+    def _write_map(self, name: str, volume: torch.Tensor, fixed: Subject) -> None:
+        write_volume(self.output_dir / f"{name}.nii.gz", volume.numpy().astype(np.float32), fixed.file.affine)
+
+    def _draw(self, moving: Subject, fixed: Subject, pair: PairState) -> np.ndarray:
+        spacing = spacing_of(fixed.network.affine)
+        if moving.label is not None:
+            grid = (fixed.network.affine, fixed.network.shape[1:])
+            points = moving_points(pair.ddf.cpu(), fixed.network.affine, moving.network.affine, *grid)
+            carried = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)[0]
+            return draw_pair(pair, spacing, carried, outlined="warped label")
+        segmented = pair.fixed_pred[0].argmax(0) if "segmentation" in pair.networks else None
+        return draw_pair(pair, spacing, segmented)
+
+    def _summarise(
+        self, result: Registered, transforms: Sequence[str], outside_crop_percent: Mapping[str, float]
+    ) -> dict[str, Any]:
         summary = {
             "moving": str(self.paths["moving"]),
             "fixed": str(self.paths["fixed"]),
+            "transforms": list(transforms),  # one transform in two formats
+            "direction": DIRECTION,
+            "outside_crop_percent": dict(outside_crop_percent),  # what the networks do not see
             "local_ncc_before": local_ncc(result.pair.moving_image, result.pair.fixed_image),
             "local_ncc_after": local_ncc(warp(result.pair.moving_image, result.ddf), result.pair.fixed_image),
             "folding_percent": float(folding_percent(result.ddf)),

@@ -93,10 +93,10 @@ class Report:
 
 def report_html(evaluation: Evaluation, title: str) -> str:
     """Return the whole page as text."""
-    sections = [_summary(evaluation), _structures(evaluation)]
-    if "segmentation" in evaluation.rows:
+    sections = [_summary(evaluation), _between(evaluation), _structures(evaluation)]
+    if evaluation.examples.get("segmentation"):
         sections.append(segmentation_section(evaluation))
-    if "registration" in evaluation.rows:
+    if evaluation.examples.get("registration"):
         sections.append(registration_section(evaluation))
     sections += [_cases(evaluation), _provenance(evaluation)]
     scripts = viewer_colors() + script("report_viewer.js")
@@ -137,7 +137,7 @@ def _summary(evaluation: Evaluation) -> str:
         [
             METHODS[name],
             *(mean_and_spread(section.get(m), MEASURES[m][1]) for m in measures),
-            text(section.get("n", "")),
+            _scored(section),
         ]
         for name, section in present.items()
     ]
@@ -147,6 +147,26 @@ def _summary(evaluation: Evaluation) -> str:
         " where it is not positive. A dash stands where a number is not defined."
     )
     return section("Summary", table(head, rows), paragraph(note, kind="note"))
+
+
+def _between(evaluation: Evaluation) -> str:
+    """Dice of each of the evaluations that :class:`scripts.pooling.Pool` put together; nothing of a single one."""
+    tasks = evaluation.metrics.get("between_evaluations")
+    if not tasks:
+        return ""
+    dice = [measures["dice"] for measures in tasks.values()]
+    rows = [[text(name), *(number(of_task["values"][name], 3) for of_task in dice)] for name in dice[0]["values"]]
+    rows.append(["mean of these", *(mean_and_spread(of_task, 3) for of_task in dice)])
+    note = "Mean Dice of each evaluation; the spread in the last line is that between them."
+    head = ["", *(METHODS[task] for task in tasks)]
+    return section("By evaluation", table(head, rows), paragraph(note, kind="note"))
+
+
+def _scored(section: Mapping[str, Any]) -> str:
+    """How many there are and, where some have landmarks alone, of how many the overlaps are."""
+    n = section.get("n", "")
+    labelled = section.get("dice", {}).get("n", n)
+    return text(n if labelled == n else f"{n}, {labelled} with labels")
 
 
 def _structures(evaluation: Evaluation) -> str:

@@ -48,7 +48,8 @@ SHOWN = ("dice", "hd95")
 def comparison_html(comparison: Comparison, title: str) -> str:
     """Return the whole page as text."""
     sections = [_differences(comparison), _structures(comparison)]
-    sections += [_slices(comparison, task) for task in comparison.tasks]
+    pictured = [task for task in comparison.tasks if all(run.examples[task] for run in comparison.runs.values())]
+    sections += [_slices(comparison, task) for task in pictured]
     sections += [_cases(comparison), _provenance(comparison)]
     byline = " and ".join(f"{name} ({run.date})" for name, run in comparison.runs.items())
     scripts = viewer_colors() + script("report_viewer.js")

@@ -55,6 +55,47 @@ def summarise(
     return summary
 
 
+def summarise_registration(
+    rows: Sequence[Mapping[str, Any]], landmarks: Sequence[Mapping[str, Any]], structures: Sequence[str]
+) -> dict[str, Any]:
+    """What a registration reached, and what doing nothing would have.
+
+    Args:
+        rows: a row for each pair and structure; folding and time are those of the pair, in each of its rows.
+        landmarks: a row for each landmark of the pairs that have any.
+        structures: names, in the order they are to have.
+
+    Returns:
+        ``registration`` and ``identity``, as :func:`summarise` gives them, with ``tre`` where there are landmarks.
+    """
+    summary, identity = (summarise(rows, ("moving", "fixed"), structures, prefix) for prefix in ("", "identity_"))
+    pairs = {(row["moving"], row["fixed"]): row for row in rows}.values()
+    for key in ("folding_percent", "sdlogj", "seconds"):
+        summary[key] = mean_std([row[key] for row in pairs])
+    if landmarks:
+        summary["tre"] = summarise_landmarks(landmarks, "tre")
+        identity["tre"] = summarise_landmarks(landmarks, "identity_tre")
+    return {"registration": summary, "identity": identity}
+
+
+def summarise_landmarks(rows: Sequence[Mapping[str, Any]], column: str) -> dict[str, Any]:
+    """Mean and SD over pairs of the mean over their landmarks; ``n`` counts pairs, ``landmarks`` their landmarks.
+
+    Args:
+        rows: as ``Landmarks.score`` gives them, of all pairs.
+        column: ``tre`` or ``identity_tre``.
+    """
+    pairs: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        pairs.setdefault((row["moving"], row["fixed"]), []).append(row[column])
+    worst = max((row[column] for row in rows), default=math.nan)
+    return {
+        **mean_std([mean(values) for values in pairs.values()]),
+        "landmarks": len(rows),
+        "max": worst if math.isfinite(worst) else None,
+    }
+
+
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows of one form under a temporary name and rename it; without rows, remove what an earlier run left.
 
@@ -90,7 +131,7 @@ def format_table(metrics: Mapping[str, Any]) -> str:
         if key not in metrics:
             continue
         table = metrics[key]
-        lines.append(_line(title.ljust(width), [table[measure] for measure in OVERLAPS], table["n"]))
+        lines.append(_line(title.ljust(width), [table[measure] for measure in OVERLAPS], table["dice"]["n"]))
         for name in metrics["structures"]:
             values = [table[measure]["per_structure"][name] for measure in OVERLAPS]
             lines.append(_line(f"  {name}".ljust(width), values, values[0]["n"]))

@@ -81,6 +81,46 @@ def voxel_points(shape: Sequence[int], affine: torch.Tensor) -> torch.Tensor:
     return _apply(affine, torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1))
 
 
+def change_grid(voxels: torch.Tensor, affine: torch.Tensor, grid_affine: torch.Tensor) -> torch.Tensor:
+    """Carry voxel coordinates of one grid over to another grid of the same world.
+
+    Args:
+        voxels: shape (..., 3), in voxels of the first grid.
+        affine: shape (4, 4), of the first grid; the same as the other gives the coordinates back.
+        grid_affine: shape (4, 4), of the other grid.
+
+    Returns:
+        Coordinates in voxels of the other grid, shape (..., 3), float64.
+
+    Raises:
+        ValueError: when an affine is not 4x4 and invertible.
+    """
+    return _apply(_inverse(_affine(grid_affine)) @ _affine(affine), voxels.double())
+
+
+def outside_grid(
+    mask: torch.Tensor, affine: torch.Tensor, grid_affine: torch.Tensor, grid_shape: Sequence[int]
+) -> torch.Tensor:
+    """Tell which voxels of a mask another grid, such as a crop, does not hold.
+
+    As in ``sample_at``, a grid reaches to the outer faces of its border voxels.
+
+    Args:
+        mask: bool, shape (X, Y, Z), with N voxels that are true.
+        affine: shape (4, 4), of the mask.
+        grid_affine: shape (4, 4), of the grid; that of the mask, with its shape, holds everything.
+        grid_shape: its number of voxels along the three array axes.
+
+    Returns:
+        Whether the centre lies outside, shape (N,), in the order of ``mask.nonzero()``.
+
+    Raises:
+        ValueError: when an affine is not 4x4 and invertible.
+    """
+    chunks = mask.as_subclass(torch.Tensor).nonzero().split(POINTS_AT_ONCE)
+    return torch.cat([~_inside(change_grid(chunk, affine, grid_affine), grid_shape) for chunk in chunks])
+
+
 def transform_points(
     points_ras: torch.Tensor, ddf: torch.Tensor, fixed_affine: torch.Tensor, moving_affine: torch.Tensor
 ) -> torch.Tensor:
@@ -246,9 +286,12 @@ def sample_label_at(label: torch.Tensor, affine: torch.Tensor, points_ras: torch
 def _read(image: torch.Tensor, voxels: torch.Tensor, mode: str, fill: float) -> torch.Tensor:
     """Values (C, N) at voxel coordinates (N, 3), ``fill`` beyond the outer faces of the border voxels."""
     values = sample_voxels(image[None], voxels[None, None, None], mode=mode, padding_mode="border")[0, :, 0, 0]
-    size = voxels.new_tensor(image.shape[1:])
-    inside = ((voxels >= -0.5) & (voxels <= size - 0.5)).all(dim=-1)
-    return values.masked_fill(~inside, fill)
+    return values.masked_fill(~_inside(voxels, image.shape[1:]), fill)
+
+
+def _inside(voxels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Whether voxel coordinates (..., 3) lie between the outer faces of the border voxels."""
+    return ((voxels >= -0.5) & (voxels <= voxels.new_tensor(shape) - 0.5)).all(dim=-1)
 
 
 def _slabs(shape: Sequence[int], affine: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:

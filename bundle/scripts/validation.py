@@ -28,8 +28,9 @@ class JointEvaluator(Evaluator):
     """Segments the fixed image of every pair and registers the moving one onto it, by the state of the trainer.
 
     The output holds ``pred`` (logits of the fixed image) and ``label`` for segmentation, ``warped_label`` (soft) and
-    ``label`` for registration, labels as class indices (B, 1, D, H, W). The state of the last pair stays readable as
-    ``engine.state.pair`` until the next run.
+    ``label`` for registration, labels as class indices (B, 1, D, H, W). Handlers find the field of the pair as
+    ``engine.state.ddf`` (B, 3, D, H, W), None where registration is no task. The state of the last pair stays readable
+    as ``engine.state.pair`` until the next run.
 
     Args:
         device: where the pairs and networks live.
@@ -69,6 +70,10 @@ class JointEvaluator(Evaluator):
             amp_kwargs=amp_kwargs,
         )
 
+    def last_pair(self) -> PairState:
+        """The state of the last pair that was validated."""
+        return self.state.pair
+
     def _iteration(self, engine: Any, batchdata: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         batch = to_device(batchdata, self.state.device)
         for network in self.networks.values():
@@ -83,6 +88,7 @@ class JointEvaluator(Evaluator):
                     output["pred"] = self.inferer(pair.fixed_image, self.networks["segmentation"]).float()
             if "registration" in self.tasks:
                 output["warped_label"] = pair.warped_label
+        self.state.ddf = pair.computed("ddf")
         self.state.output = output
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return self.state.output

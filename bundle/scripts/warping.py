@@ -24,6 +24,7 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
+from monai.data import MetaTensor
 
 CLASSES_AT_ONCE = 4
 
@@ -38,7 +39,8 @@ def warp(image: torch.Tensor, ddf: torch.Tensor, mode: str = "bilinear", padding
         image: shape (B, C, D, H, W), of any type that converts to floating point.
         ddf: shape (B, 3, D, H, W), displacement in voxels; zero is the identity. Displacement along an axis of one
             voxel has no effect.
-        mode: ``bilinear``, or ``nearest`` for ids that must not be blended.
+        mode: ``bilinear``, or ``nearest`` for ids that must not be blended. What nearest gives is constant between the
+            voxels, so its gradient with respect to the field is zero: no network can learn a field by it.
         padding_mode: what lies outside the image: ``zeros``, or ``border`` for its nearest voxel.
 
     Returns:
@@ -46,9 +48,15 @@ def warp(image: torch.Tensor, ddf: torch.Tensor, mode: str = "bilinear", padding
         ``MetaTensor`` comes in, its affine describes the moving grid and no longer holds.
 
     Raises:
-        ValueError: when the shapes of image and field do not agree.
+        ValueError: when the shapes of image and field do not agree, or with ``nearest`` when the field is to get a
+            gradient.
     """
     _check_shapes(image, ddf)
+    if mode == "nearest" and ddf.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            "warp: mode 'nearest' has a gradient of zero for the field, which would learn nothing. Warp the one-hot "
+            "label with mode 'bilinear', or give `ddf.detach()` where the field is not to learn."
+        )
     image, ddf = _floating(image, ddf)
     identity, scale = _identity_grid(tuple(ddf.shape[2:]), ddf.device, ddf.dtype)
     with torch.autocast(ddf.device.type, enabled=False):
@@ -244,7 +252,9 @@ def _identity_grid(
 def _floating(*tensors: torch.Tensor) -> list[torch.Tensor]:
     """Plain tensors of one type: float64 when one of them is, float32 otherwise."""
     dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
-    return [tensor.as_subclass(torch.Tensor).to(dtype) for tensor in tensors]
+    # not as_subclass for all: torch.export, by which ONNX is written, cannot trace it
+    plain = [tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor for tensor in tensors]
+    return [tensor.to(dtype) for tensor in plain]
 
 
 def _check_shapes(image: torch.Tensor, ddf: torch.Tensor) -> None:

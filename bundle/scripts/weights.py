@@ -96,7 +96,9 @@ def load_weights(
     except RuntimeError as error:
         raise ValueError(
             f"the weights '{path}' are of another network than the config describes. Add the `model.yaml` that "
-            f"training wrote beside them as the last of the config files.\n{str(error).splitlines()[-1].strip()}"
+            "training wrote beside them as the last of the config files; those that come with the bundle take "
+            "data/hippocampus.yaml and recipes/best.yaml after train.yaml.\n"
+            f"{str(error).splitlines()[-1].strip()}"
         ) from error
     return network.to(device).eval()
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the engine imports this module
     from scripts.engine import Update
@@ -39,6 +39,9 @@ def check_wiring(
     Raises:
         ValueError: naming the place, what was found, the nearest that exists, and all that exist.
     """
+    _refuse_values("updates", updates, "terms")
+    for name, update in updates.items():
+        _refuse_values(f"updates::{name}::terms", update.terms, "quantities")
     scheduled = [name for group in schedule for name in group]
     if not scheduled:
         raise ValueError(f"`schedule` is empty. It takes groups of the names in `updates`: {sorted(updates)}.")
@@ -59,6 +62,14 @@ def check_wiring(
                 raise ValueError(f"unknown quantity '{quantity}' in {place}.{_nearest(quantity, offered)}")
     for name, update in updates.items():
         _check_update(name, update)
+
+
+def _refuse_values(place: str, parts: Mapping[str, Any], has: str) -> None:
+    """Refuse what a misspelt option leaves beside components: ``--updates::registraton::clip_norm 1`` is a mapping."""
+    components = [name for name, part in parts.items() if hasattr(part, has)]
+    for name, part in parts.items():
+        if name not in components:
+            raise ValueError(f"{place}::{name} is {part}, which has no `{has}`.{_nearest(name, components)}")
 
 
 def _check_update(name: str, update: Update) -> None:

@@ -126,8 +126,9 @@ def test_registering_takes_two_files_and_a_label(trained, tmp_path):
     relative = {key: os.path.relpath(path, trained.place) for key, path in files.items()}
     configs = ["configs/register.yaml", trained.model]
     succeed("registering", configs, trained.place, output_dir=tmp_path / "out", **relative)
-    volumes = ("confidence", "phantom_000_to_phantom_003_warp", "warped", "warped_label")
-    names = {*(f"{name}.nii.gz" for name in volumes), "phantom_000_to_phantom_003_transform.h5", "summary.json"}
+    volumes = ("confidence", "jacobian", "phantom_000_to_phantom_003_warp", "warped", "warped_label")
+    others = {"phantom_000_to_phantom_003_transform.h5", "picture.png", "summary.json"}
+    names = {f"{name}.nii.gz" for name in volumes} | others
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     for name in volumes:
         assert nib.load(tmp_path / "out" / f"{name}.nii.gz").shape[:3] == nib.load(fixed).shape

@@ -69,7 +69,11 @@ def test_without_validation_cases_the_latest_weights_are_kept(copied, tmp_path):
     saved = torch.load(tmp_path / "out" / "model.pt", weights_only=True)
     assert all(torch.equal(saved[key], value) for key, value in latest["networks"]["segmentation"].items())
     with open(tmp_path / "out" / "history.csv", newline="") as file:
-        assert not any(row["name"].startswith("validation/") for row in csv.DictReader(file))
+        names = {row["name"] for row in csv.DictReader(file)}
+    assert not any(name.startswith("validation/") for name in names)
+    assert {"training/field_length_voxels", "training/folding_percent"} <= names
+    pictures = sorted(path.name for path in (tmp_path / "out" / "pictures").iterdir())
+    assert pictures == ["epoch_0001.png", "epoch_0002.png"]
 
 
 def test_a_folder_of_images_and_a_few_labels_is_enough(copied, tmp_path):

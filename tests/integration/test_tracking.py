@@ -25,7 +25,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 TERMS = {"discriminator/alignment", "registration/similarity", "registration/smoothness", "segmentation/augmented"}
-METRICS = {"segmentation_dice", "registration_dice"}
+FIELD = {"field_length_voxels", "folding_percent"}
+METRICS = {"segmentation_dice", "registration_dice", *FIELD}
 
 
 @dataclass
@@ -71,9 +72,9 @@ def tracked(run):
     return client, only
 
 
-def test_tensorboard_has_every_term_of_every_epoch(run, events):
+def test_tensorboard_has_every_term_of_every_epoch_and_the_field_of_training(run, events):
     names = {name for _, name in run.history if "/" in name and not name.startswith("validation/")}
-    assert TERMS | {f"{term} weighted" for term in TERMS} <= names
+    assert TERMS | {f"{term} weighted" for term in TERMS} | {f"training/{name}" for name in FIELD} <= names
     for name in names:
         np.testing.assert_allclose([scalar.value for scalar in events.Scalars(name)], run.curve(name), rtol=1e-4)
 

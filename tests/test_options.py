@@ -1,0 +1,110 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""An option that nothing reads is refused, and nothing that another entry, MONAI or a command reads."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from bundle_runs import CONFIGS, run_bundle
+from monai.bundle import ConfigParser
+from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
+
+from scripts.options import unread_entries
+
+FIRST = {"_target_": "scripts.options.refuse_unread"}
+#: a config of a user: options, components that read them, and what the command runs
+CONFIG = {
+    "patience": 5,
+    "sizes": {"low": 1, "high": 2},
+    "names": ["a", "b"],
+    "train": {"counter": {"_target_": "collections.Counter", "a": "@patience"}, "most": "$max(@sizes['high'], 3)"},
+    "run": [FIRST, "$@train::counter", "$print(@names, @train::most)"],
+    "my_run": ["@run"],
+}
+
+
+def run(config: dict) -> None:
+    """The first line of ``run``, as MONAI evaluates it."""
+    parser = ConfigParser(config)
+    parser.parse()
+    parser.get_parsed_content("run::0")
+
+
+def refusal(**entries) -> str:
+    parser = ConfigParser(yaml.safe_load(yaml.safe_dump(CONFIG)))
+    parser.update(entries)
+    with pytest.raises(RuntimeError) as stopped:
+        run(parser.get())
+    return str(stopped.value.__cause__)
+
+
+def test_what_others_refer_to_is_read_and_so_is_what_a_command_runs():
+    assert unread_entries(CONFIG) == {}
+    run(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "nearest"),
+    [
+        ("pacience", 7, "patience"),
+        ("pacience", "$None", "patience"),  # as the documents have it typed for null
+        ("nams", ["c"], "names"),
+        ("train::patience", 7, "patience"),
+        ("train#patience", 7, "patience"),
+        ("trian", {"patience": 7}, "train"),
+    ],
+)
+def test_a_value_that_nothing_reads_is_refused_with_the_nearest_entry(name, value, nearest):
+    message = refusal(**{name: value})
+    assert f"  {name.replace('#', '::')}: {value}. Did you mean `{nearest}`?\n" in message
+
+
+def test_all_of_them_are_named_at_once_and_what_is_like_no_other_without_a_guess():
+    message = refusal(pacience=7, xyz=1)
+    assert "pacience: 7. Did you mean" in message and "  xyz: 1.\n" in message and "by `@`" in message
+
+
+def test_an_entry_of_ones_own_is_accepted_with_what_refers_to_it():
+    run(CONFIG | {"mine": 3, "train": CONFIG["train"] | {"least": "$min(@mine, 4)"}, "also_run": ["$@train::least"]})
+
+
+def test_an_unread_component_is_told_in_a_warning_as_a_copy_of_it_may_be_read(caplog):
+    counter = {"_target_": "collections.Counter", "b": 2}
+    run(CONFIG | {"pacience": counter, "copy_run": [{"_target_": "dict", "counts": "%pacience"}]})
+    assert "nothing in the config refers to `pacience`. Did you mean `patience`?" in caplog.text
+
+
+def test_what_model_yaml_and_monai_add_is_accepted_with_every_command():
+    settings = {key: value for key, value in DEFAULT_MLFLOW_SETTINGS["configs"].items() if not isinstance(value, dict)}
+    run(CONFIG | settings | {"num_labeled": 4, "fold": 1, "tasks": ["registration"], "pretrained": None})
+
+
+@pytest.mark.parametrize("config", sorted(path.name for path in CONFIGS.glob("*.yaml")))
+def test_every_command_looks_for_them_before_anything_else(config):
+    entries = ConfigParser.load_config_file(CONFIGS / config)
+    commands = {
+        name: lines
+        for name, lines in entries.items()
+        if isinstance(lines, list) and any("run()" in str(line) or "write()" in str(line) for line in lines)
+    }
+    assert commands or config == "prepare_mmwhs.yaml" or config == "multi_gpu_train.yaml"
+    for lines in commands.values():
+        assert lines[:2] == [{"_target_": "scripts.errors.show_cause_last"}, FIRST]
+
+
+def test_the_command_refuses_before_it_looks_for_data(tmp_path):
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("num_labelled: 2\n")
+    done = run_bundle("training", ["configs/train.yaml", overlay], dataset_dir=tmp_path / "no", max_epoch=3)
+    assert done.returncode != 0
+    end = done.stdout[done.stdout.rindex("ValueError: ") :]
+    assert "num_labelled: 2. Did you mean `num_labeled`?" in end and "max_epoch: 3. Did you mean `max_epochs`?" in end
