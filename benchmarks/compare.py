@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
 from plots import draw_figures  # noqa: E402
 from records import LABELS, RESULTS, ROOT, dice_of_run, provenance, read_records, run_all, write_record  # noqa: E402
-from tables import REFERENCE, figures_of, markdown  # noqa: E402
+from tables import REFERENCE, figures_of, markdown, structure_table  # noqa: E402
 
 from scripts.files import write_json  # noqa: E402
 
@@ -293,6 +293,17 @@ def table(dataset: str, reference: str = REFERENCE) -> str:
     return markdown(read_records(dataset), reference)
 
 
+def structures(dataset: str, methods: str = "") -> str:
+    """Dice of each structure as Markdown.
+
+    Args:
+        dataset: a folder of ``benchmarks/results``.
+        methods: those to show; all when empty.
+    """
+    records = read_records(dataset)
+    return structure_table([record for record in records if not methods or record["method"] in listed(methods)])
+
+
 def figures(dataset: str, augmentation: str = "on", num_labeled: int = LABELS) -> list[str]:
     """Draw the figures of a data set into its folder of results: Dice by structure, and by number of labels.
 
@@ -309,4 +320,4 @@ def figures(dataset: str, augmentation: str = "on", num_labeled: int = LABELS) -
 
 
 if __name__ == "__main__":
-    fire.Fire({"run": run, "table": table, "figures": figures})
+    fire.Fire({"run": run, "table": table, "structures": structures, "figures": figures})

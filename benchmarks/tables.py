@@ -99,6 +99,34 @@ def figure_table(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
+def structure_table(records: Sequence[Record]) -> str:
+    """A row for each structure: Dice of every method, mean over cases and seeds, in percent.
+
+    Args:
+        records: of one data set.
+
+    Returns:
+        Markdown. A column for each method and task, ``S`` segmentation, ``R`` registration; in brackets augmentation
+        and number of labels.
+    """
+    columns: dict[str, dict[str, float]] = {}
+    for group, runs in grouped(records).items():
+        for task, short in TASKS.items():
+            found = [run["metrics"][task]["dice"]["per_structure"] for run in runs if run["metrics"].get(task)]
+            if found:
+                setting = "" if group.augmented is None else f" ({group.augmentation}, {group.num_labeled})"
+                columns[f"{short}: {group.method}{setting}"] = {
+                    name: 100 * float(np.mean([dice[name]["mean"] for dice in found if dice[name]["n"]]))
+                    for name in found[0]
+                }
+    structures = list(dict.fromkeys(name for column in columns.values() for name in column))
+    lines = [f"| structure | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name in structures:
+        cells = [f"{column[name]:.1f}" if name in column else "-" for column in columns.values()]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _cell(values: Sequence[tuple[float, float]], digits: int) -> str:
     if not values:
         return "-"

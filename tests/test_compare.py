@@ -31,7 +31,7 @@ import compare  # noqa: E402
 from paired import paired_difference  # noqa: E402
 from plots import box_plots, draw_figures, label_curves  # noqa: E402
 from records import NAMES, dice_by_case, dice_table, read_records, run_all, write_record  # noqa: E402
-from tables import difference_table, figure_table, markdown  # noqa: E402
+from tables import difference_table, figure_table, markdown, structure_table  # noqa: E402
 
 PLAN = compare.Plan("hippocampus", "deeprs", augmented=True, num_labeled=4, seed=0, extra=("bf16",))
 CASES = ("a", "b", "c", "d")
@@ -286,3 +286,24 @@ def test_runs_are_measured_once_and_a_method_that_fails_does_not_stop_them(tmp_p
     compare.run("phantom", tmp_path / "data", methods="unet", **asked)
     assert "unet_noaug_n2_s0 is done" in caplog.text
     assert (tmp_path / "output" / "phantom" / "unet_noaug_n2_s0" / "log.txt").read_text() == before
+
+
+def test_the_table_of_structures_has_each_method_and_task_over_seeds():
+    def run(seed, dice, task, method="deeprs"):
+        structures = {name: {"mean": value, "n": 2 if value else 0} for name, value in dice.items()}
+        plan = {"method": method, "augmented": True, "num_labeled": 4, "seed": seed}
+        return plan | {"metrics": {task: {"dice": {"per_structure": structures}}}}
+
+    table = structure_table(
+        [
+            run(0, {"a": 0.5, "b": 0.9}, "segmentation"),
+            run(1, {"a": 0.7, "b": 0.9}, "segmentation"),
+            run(0, {"a": 0.25}, "registration", "voxelmorph"),
+        ]
+    )
+    assert table.splitlines() == [
+        "| structure | S: deeprs (on, 4) | R: voxelmorph (on, 4) |",
+        "|---|---|---|",
+        "| a | 60.0 | 25.0 |",
+        "| b | 90.0 | - |",
+    ]
