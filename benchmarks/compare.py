@@ -283,25 +283,61 @@ def run(
     run_all({plan.name: partial(measure, plan, folder) for plan in plans}, jobs)
 
 
-def table(dataset: str, reference: str = REFERENCE) -> str:
+def _selected(
+    dataset: str, methods: str, augmentation: str, num_labeled: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """All records of a data set, and those asked for, methods in the order asked for."""
+    records = read_records(dataset)
+    settings = {None if name == "-" else name == "on" for name in listed(augmentation)}
+    labels = {int(labels) for labels in listed(num_labeled)} if num_labeled else None
+    chosen = [
+        record
+        for record in records
+        if record["augmented"] in settings and (labels is None or record["num_labeled"] in labels)
+    ]
+    if not methods:
+        return records, chosen
+    if missing := [method for method in listed(methods) if method not in {record["method"] for record in records}]:
+        raise ValueError(f"no runs of {missing} in {RESULTS / dataset}")
+    return records, [record for method in listed(methods) for record in chosen if record["method"] == method]
+
+
+def table(
+    dataset: str,
+    methods: str = "",
+    augmentation: str = "-,off,on",
+    num_labeled: str = "",
+    reference: str = REFERENCE,
+) -> str:
     """The runs of a data set as Markdown: figures of every method, and differences to one of them with intervals.
 
     Args:
         dataset: a folder of ``benchmarks/results``.
-        reference: the method that the others are compared with.
+        methods: those to show, in this order; all when empty.
+        augmentation: which runs to show: ``on``, ``off``, and ``-`` for methods that do not learn.
+        num_labeled: which runs to show, such as 0,4; all when empty.
+        reference: the method that the others are compared with; ``none`` for no second table.
+
+    Raises:
+        ValueError: when a method has no runs.
     """
-    return markdown(read_records(dataset), reference)
+    records, chosen = _selected(dataset, methods, augmentation, num_labeled)
+    return markdown(chosen, reference, [record for record in records if record["method"] == reference])
 
 
-def structures(dataset: str, methods: str = "") -> str:
+def structures(dataset: str, methods: str = "", augmentation: str = "-,off,on", num_labeled: str = "") -> str:
     """Dice of each structure as Markdown.
 
     Args:
         dataset: a folder of ``benchmarks/results``.
-        methods: those to show; all when empty.
+        methods: those to show, in this order; all when empty.
+        augmentation: which runs to show: ``on``, ``off``, and ``-`` for methods that do not learn.
+        num_labeled: which runs to show, such as 0,4; all when empty.
+
+    Raises:
+        ValueError: when a method has no runs.
     """
-    records = read_records(dataset)
-    return structure_table([record for record in records if not methods or record["method"] in listed(methods)])
+    return structure_table(_selected(dataset, methods, augmentation, num_labeled)[1])
 
 
 def figures(dataset: str, augmentation: str = "on", num_labeled: int = LABELS) -> list[str]:

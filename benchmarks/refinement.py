@@ -102,8 +102,7 @@ def table(dataset: str) -> str:
 
 def _measure(plan: Plan, dataset_dir: Path, steps: int) -> None:
     path = _path(plan.dataset)
-    rows = _read(path)
-    if any(row["run"] == plan.name and int(row["steps"]) == steps for row in rows):
+    if any(row["run"] == plan.name and int(row["steps"]) == steps for row in _read(path)):
         return
     folder = plan.work / f"refined_{steps}"
     folder.mkdir(exist_ok=True)
@@ -112,7 +111,7 @@ def _measure(plan: Plan, dataset_dir: Path, steps: int) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())["registration"]
     row = {"run": plan.name, "method": plan.method, "seed": plan.seed, "steps": steps, "pairs": metrics["n"]}
     row |= {name: round(scale * metrics[name]["mean"], 4) for name, scale in FIGURES.items()}
-    _write(path, [*rows, row | {"commit": provenance()["commit"]}])
+    _write(path, [*_read(path), row | {"commit": provenance()["commit"]}])  # read anew: others may have written
 
 
 def _path(dataset: str) -> Path:

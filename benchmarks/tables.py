@@ -39,13 +39,13 @@ class Group(NamedTuple):
 
 
 def grouped(records: Sequence[Record]) -> dict[Group, list[Record]]:
-    """Records by group: classical methods first, then without and with augmentation, by number of labels and name."""
+    """Records by group: classical methods first, then without and with augmentation, by labels, in the order given."""
     groups: dict[Group, list[Record]] = {}
     for record in records:
         key = Group(record["augmented"], record["num_labeled"], record["method"])
         groups.setdefault(key, []).append(record)
     order = {None: 0, False: 1, True: 2}
-    return dict(sorted(groups.items(), key=lambda item: (order[item[0].augmented], *item[0][1:])))
+    return dict(sorted(groups.items(), key=lambda item: (order[item[0].augmented], item[0].num_labeled)))
 
 
 def figures_of(record: Record) -> dict[str, tuple[float, float]]:
@@ -64,24 +64,28 @@ def figures_of(record: Record) -> dict[str, tuple[float, float]]:
     return figures
 
 
-def markdown(records: Sequence[Record], reference: str = REFERENCE) -> str:
+def markdown(records: Sequence[Record], reference: str = REFERENCE, of_reference: Sequence[Record] = ()) -> str:
     """Make the table of figures and, below it, that of the differences to the reference.
 
     Args:
         records: of one data set.
         reference: a method; when it has no runs, there is no second table.
+        of_reference: runs of the reference, where ``records`` leave them out.
 
     Returns:
         Markdown.
     """
     tables = [figure_table(records)]
-    if differences := difference_table(records, reference):
+    if differences := difference_table(records, reference, of_reference):
         tables.append(differences)
     return "\n\n".join(tables)
 
 
 def figure_table(records: Sequence[Record]) -> str:
-    """A row for each method: mean over runs and cases, SD over cases, and the range of the means over seeds."""
+    """A row for each method: mean over runs and cases, SD over cases, and the range of the means over seeds.
+
+    Where no classical method is among them, a first row has the overlap of the pairs as they come.
+    """
     lines = [
         "Mean ± SD over cases, both averaged over seeds; in brackets the range of the mean over seeds. Dice and "
         "folding in percent, HD95 in mm.",
@@ -89,6 +93,9 @@ def figure_table(records: Sequence[Record]) -> str:
         "| method | augmentation | labels | S-Dice | S-HD95 | R-Dice | R-HD95 | folding | runs | minutes |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
+    if identity := _identity(records):
+        dice = _cell([(100 * identity["dice"]["mean"], 100 * identity["dice"]["std"])], 2)
+        lines.append(f"| no registration | - | 0 | - | - | {dice} | - | - | - | - |")
     for group, runs in grouped(records).items():
         figures = [figures_of(run) for run in runs]
         cells = [_cell([f[name] for f in figures if name in f], digits) for name, digits in COLUMNS.items()]
@@ -119,12 +126,22 @@ def structure_table(records: Sequence[Record]) -> str:
                     name: 100 * float(np.mean([dice[name]["mean"] for dice in found if dice[name]["n"]]))
                     for name in found[0]
                 }
+    if identity := _identity(records):
+        per_structure = identity["dice"]["per_structure"]
+        columns["no registration"] = {name: 100 * dice["mean"] for name, dice in per_structure.items() if dice["n"]}
     structures = list(dict.fromkeys(name for column in columns.values() for name in column))
     lines = [f"| structure | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for name in structures:
         cells = [f"{column[name]:.1f}" if name in column else "-" for column in columns.values()]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _identity(records: Sequence[Record]) -> Mapping[str, Any] | None:
+    """What the evaluation of a learned method says of the pairs without a field; the same in all of them."""
+    if any(record["augmented"] is None for record in records):
+        return None
+    return next((record["metrics"]["identity"] for record in records if record["metrics"].get("identity")), None)
 
 
 def _cell(values: Sequence[tuple[float, float]], digits: int) -> str:
@@ -135,17 +152,18 @@ def _cell(values: Sequence[tuple[float, float]], digits: int) -> str:
     return text if len(means) == 1 else f"{text} ({min(means):.{digits}f}..{max(means):.{digits}f})"
 
 
-def difference_table(records: Sequence[Record], reference: str = REFERENCE) -> str:
+def difference_table(records: Sequence[Record], reference: str = REFERENCE, of_reference: Sequence[Record] = ()) -> str:
     """A row for each method: its Dice minus that of the reference on the same cases, with 95 % intervals.
 
     The reference has the same augmentation and number of labels; a method that does not learn is compared with it both
     without and with augmentation, at its own number of labels, or at 4 where it uses none.
     """
     groups = grouped(records)
+    references = grouped(of_reference or [record for record in records if record["method"] == reference])
     lines = []
     for group, runs in groups.items():
         for augmented in (False, True) if group.augmented is None else (group.augmented,):
-            against = groups.get(Group(augmented, group.num_labeled or 4, reference), [])
+            against = references.get(Group(augmented, group.num_labeled or 4, reference), [])
             cells = [_difference(runs, against, task) for task in TASKS]
             if group.method != reference and any(cell != "-" for cell in cells):
                 row = [group.method, "on" if augmented else "off", str(group.num_labeled), *cells]

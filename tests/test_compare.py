@@ -28,6 +28,7 @@ from scripts.phantom import make_phantoms
 sys.path.append(str(ROOT / "benchmarks"))  # scripts, not a package: they import each other as `python FILE` finds them
 
 import compare  # noqa: E402
+import documents  # noqa: E402
 from paired import paired_difference  # noqa: E402
 from plots import box_plots, draw_figures, label_curves  # noqa: E402
 from records import NAMES, dice_by_case, dice_table, read_records, run_all, write_record  # noqa: E402
@@ -162,6 +163,54 @@ def test_the_table_of_the_results_in_the_repository_names_every_method():
     assert {record["method"] for record in records} == {
         line.split("|")[1].strip() for line in table.split("\n\n")[1].splitlines()[2:]
     }
+
+
+def test_a_table_shows_what_is_asked_for_in_the_order_asked_for(tmp_path, monkeypatch):
+    learned = {"num_labeled": 4, "train_seconds": 60, "versions": {}, "commit": "c"}
+    figures = {name: {"mean": 0.5, "std": 0.1, "n": 2} for name in ("dice", "hd95", "folding_percent")}
+    runs = [
+        learned | {"method": method, "augmented": augmented, "seed": 0, "metrics": {"registration": figures}}
+        for method in ("deeprs", "unet", "best")
+        for augmented in (False, True)
+    ]
+    runs[0]["metrics"]["identity"] = {"dice": {"mean": 0.25, "std": 0.125, "per_structure": {}}}
+    monkeypatch.setattr(compare, "read_records", lambda dataset: runs)
+
+    def rows(**asked):
+        return [line.split("|")[1].strip() for line in compare.table("any", **asked).splitlines()[4:]]
+
+    assert rows(methods="unet,best", augmentation="on", reference="none") == ["unet", "best"]
+    assert rows(methods="best,unet", augmentation="on", reference="none") == ["best", "unet"]
+    assert rows(methods="deeprs", reference="none") == ["no registration", "deeprs", "deeprs"]
+    assert "| no registration | - | 0 | - | - | 25.00 ± 12.50 |" in compare.table("any")
+    assert rows(num_labeled="1", reference="none") == []
+    with pytest.raises(ValueError, match=r"no runs of \['vnet'\]"):
+        compare.table("any", methods="unet,vnet")
+
+
+def test_the_reference_need_not_be_among_the_rows():
+    runs = [record("unet", (0.5, 0.6, 0.7, 0.8)), record("deeprs", (0.6, 0.7, 0.8, 0.9))]
+    assert row_of(difference_table(runs[:1], of_reference=runs[1:]), "unet")[3].startswith("-10.00 ")
+
+
+# ---- documents
+
+
+def test_tables_in_the_documents_are_what_the_commands_beside_them_print():
+    texts = {path: path.read_text() for pattern in documents.DOCUMENTS for path in documents.ROOT.glob(pattern)}
+    assert sum(text.count("<!-- prints -->") for text in texts.values()) > 5
+    stale = [path.name for path, text in texts.items() if documents.refreshed(text) != text]
+    assert not stale, f"{stale}: python benchmarks/documents.py"
+
+
+def test_a_command_in_a_document_is_followed_by_what_it_prints(tmp_path):
+    command = "```\npython benchmarks/compare.py structures --dataset hippocampus --methods greedy\n```\n"
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{command}<!-- prints -->\nold\n<!-- end -->\nafter\n")
+    assert documents.main(tmp_path) == [str(path)]
+    table = compare.structures("hippocampus", "greedy")
+    assert path.read_text() == f"before\n{command}<!-- prints -->\n{table}\n<!-- end -->\nafter\n"
+    assert documents.main(tmp_path) == []
 
 
 # ---- figures

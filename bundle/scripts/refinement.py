@@ -15,17 +15,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
+import torch.nn.functional as F
 
 from scripts.engine import Term
 from scripts.state import PairState
+from scripts.warping import compose, integrate
+
+INTEGRATION_STEPS = 5  # 32 parts: enough for the few voxels that a refinement moves
 
 
 class Refinement:
     """Moves a displacement field downhill on the terms that taught the registration network, with Adam.
 
-    The displacement of each voxel is a parameter of its own; the networks stay as they are. Those terms are left out
-    that weigh nothing, need a label, read a network that is not there, or do not depend on the field. A term with a
-    start or a ramp counts with its full weight. No steps leave everything as it is, to the bit.
+    What is optimised is a stationary velocity at half the resolution, whose integral is composed with the field: what a
+    smooth velocity integrates to does not fold, so the refined field folds where that of the network does, and hardly
+    elsewhere. The networks stay as they are. Those terms are left out that weigh nothing, need a label, read a network
+    that is not there, or do not depend on the field. A term with a start or a ramp counts with its full weight. No
+    steps leave everything as it is, to the bit.
 
     Args:
         terms: name -> :class:`scripts.engine.Term`, those of the registration network.
@@ -36,7 +42,7 @@ class Refinement:
         ValueError: ``steps`` is negative or not whole; ``learning_rate`` is not positive.
     """
 
-    def __init__(self, terms: Mapping[str, Term], steps: int = 0, learning_rate: float = 0.02) -> None:
+    def __init__(self, terms: Mapping[str, Term], steps: int = 0, learning_rate: float = 0.05) -> None:
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
             raise ValueError(f"`--refine` takes a number of steps, whole and 0 or more, found {steps!r}.")
         if learning_rate <= 0:
@@ -59,22 +65,23 @@ class Refinement:
         """
         if self.steps == 0:
             return pair
-        ddf = pair.ddf.detach().clone().requires_grad_()
+        start = pair.ddf.detach()
+        velocity = torch.zeros_like(start[:, :, ::2, ::2, ::2]).requires_grad_()
         with torch.enable_grad():
             # the full field, as always at inference: `sampling` would draw another part of it at every step
-            first = make_state(carried=pair.of_field(ddf), sampling=None)
+            first = make_state(carried=pair.of_field(_moved(start, velocity)), sampling=None)
             terms = self._usable(first)
             # masks, predictions of the two images, ...: what the field does not change is computed once
             known = {name: first.computed(name) for name in first.quantities()}
             known = {name: value for name, value in known.items() if value is not None and not value.requires_grad}
-            optimizer = torch.optim.Adam([ddf], lr=self.learning_rate)
+            optimizer = torch.optim.Adam([velocity], lr=self.learning_rate)
             for _ in range(self.steps):
-                state = make_state(carried={**known, **pair.of_field(ddf)}, sampling=None)
+                state = make_state(carried={**known, **pair.of_field(_moved(start, velocity))}, sampling=None)
                 loss = sum(term.weight * _value(term, state) for term in terms.values())
                 # of the sum over the voxels: on large volumes the gradient of their mean would drown in Adam's eps
-                (ddf.grad,) = torch.autograd.grad(loss * ddf[:, 0].numel(), ddf)
+                (velocity.grad,) = torch.autograd.grad(loss * start[:, 0].numel(), velocity)
                 optimizer.step()
-        return make_state(carried={**known, **pair.of_field(ddf.detach())}, sampling=None)
+        return make_state(carried={**known, **pair.of_field(_moved(start, velocity.detach()))}, sampling=None)
 
     def _usable(self, pair: PairState) -> dict[str, Term]:
         usable = {}
@@ -91,6 +98,12 @@ class Refinement:
                 "and the networks that were found. Leave `--refine` out."
             )
         return usable
+
+
+def _moved(start: torch.Tensor, velocity: torch.Tensor) -> torch.Tensor:
+    """The field after what a velocity at half the resolution, in voxels of the full grid, integrates to."""
+    half = integrate(velocity / 2, INTEGRATION_STEPS)  # in voxels of its own grid
+    return compose(2 * F.interpolate(half, size=start.shape[2:], mode="trilinear"), start)
 
 
 def _value(term: Term, pair: PairState) -> torch.Tensor:
