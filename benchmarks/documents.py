@@ -41,7 +41,7 @@ COMMANDS = {
     "refinement.py": {"table": refinement.table},
 }
 _PRINTED = re.compile(
-    r"(?P<head>```\npython benchmarks/(?P<tool>\w+\.py) (?P<arguments>[^`]+)\n```\n<!-- prints -->\n)"
+    r"(?P<head>```\npython benchmarks/(?P<tool>\w+\.py) (?P<arguments>(?:[^`\n]|\\\n)+)\n```\n<!-- prints -->\n)"
     r"(?P<body>.*?)(?P<tail><!-- end -->)",
     re.DOTALL,
 )
