@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+import os
 import venv
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -315,6 +316,13 @@ def test_simpleitk_brings_a_phantom_back(dataset, tmp_path, initialization):
 @pytest.mark.slow
 def test_elastix_brings_a_phantom_back(dataset, tmp_path, elastix):
     assert_brought_back(dataset, prepared(dataset, tmp_path / "out", Elastix(python=elastix)))
+
+
+@pytest.mark.slow
+def test_the_interpreter_of_elastix_may_be_named_from_where_one_stands(dataset, elastix, monkeypatch):
+    monkeypatch.chdir(dataset)  # elastix itself runs in the folder of the bundle
+    path = dataset / "images/moved.nii.gz"
+    assert np.allclose(Elastix(python=os.path.relpath(elastix))(path, path), np.eye(4), atol=1e-3)
 
 
 def test_simpleitk_finds_the_identity_of_an_image_and_itself(dataset):

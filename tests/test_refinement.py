@@ -76,7 +76,7 @@ def test_the_first_step_moves_a_voxel_by_the_learning_rate_against_the_gradient(
 
 
 def test_refining_by_similarity_alone_does_not_fold():
-    """If each voxel had a displacement of its own, neighbours would cross within these steps: nothing is smooth here."""
+    """With a displacement for each voxel neighbours would cross within these steps: no term keeps the field smooth."""
     pair, make = makers()
     refined = Refinement({"similarity": SIMILARITY}, 30)(pair, make)
     assert folding_percent(pair.ddf) == 0 and folding_percent(refined.ddf) == 0

@@ -90,7 +90,8 @@ class Elastix:
     tool = "elastix"
 
     def __init__(self, initialization: str = "GeometricalCenter", python: str | Path | None = None) -> None:
-        self.initialization, self.python = _known(initialization), str(python or sys.executable)
+        # elastix runs in another folder; not resolve(): an environment's interpreter is a link that must stay one
+        self.initialization, self.python = _known(initialization), os.path.abspath(python or sys.executable)
         if not Path(self.python).is_file():
             raise FileNotFoundError(f"`elastix_python`: there is no interpreter '{python}'.")
         # the module is itk, which is there without elastix, too: so ask for the package
