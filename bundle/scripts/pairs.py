@@ -271,10 +271,11 @@ def read_pairs(path: str | Path) -> list[dict[str, dict]]:
     """Read the pairs of a test from a JSON file, ``{"pairs": [{"moving": case, "fixed": case}, ...]}``.
 
     Args:
-        path: the file. Paths of cases are relative to it, and a case's ``label`` is optional.
+        path: the file. Paths of cases are relative to it; a case's ``label`` and a pair's ``name`` are optional.
 
     Returns:
-        ``{"moving": case, "fixed": case}`` for each pair, with absolute paths and the cases' names.
+        ``{"moving": case, "fixed": case}`` for each pair, with absolute paths and the cases' names, and the pair's
+        ``"name"`` where it has one.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -288,7 +289,8 @@ def read_pairs(path: str | Path) -> list[dict[str, dict]]:
     for number, entry in enumerate(entries):
         if not isinstance(entry, Mapping) or not {"moving", "fixed"} <= entry.keys():
             raise ValueError(f"{path}: pair {number} should have a 'moving' and a 'fixed' case, found {entry!r}.")
-        pairs.append({role: resolve_entry(entry[role], path, f"pairs/{role}") for role in ("moving", "fixed")})
+        pair = {role: resolve_entry(entry[role], path, f"pairs/{role}") for role in ("moving", "fixed")}
+        pairs.append(pair | ({"name": str(entry["name"])} if entry.get("name") else {}))
     return pairs
 
 
