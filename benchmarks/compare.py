@@ -212,7 +212,9 @@ def evaluate(plan: Plan, dataset_dir: Path, **further: Any) -> float:
         RuntimeError: when the evaluation fails; names its log.
     """
     pairs = dataset_dir / "test_pairs.json"
-    overrides = _overrides(plan, dataset_dir) | ({"test_pairs": pairs} if pairs.is_file() else {}) | further
+    # of every seed the same pairs, where they are drawn
+    drawn = {"test_pairs": pairs} if pairs.is_file() else {"seed": 0}
+    overrides = _overrides(plan, dataset_dir) | drawn | further
     return _bundle("evaluating", [*plan.configs, CONFIGS / "evaluate.yaml"], plan.work / "log.txt", **overrides)
 
 

@@ -301,6 +301,22 @@ def test_the_split_that_comes_with_the_results_is_the_one_they_were_measured_on(
                 assert list(zip(*(cases[key] for key in NAMES[task]), strict=True)) == names, entry["method"]
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_every_seed_is_scored_on_the_same_pairs(tmp_path, monkeypatch, listed):
+    runs = []
+    monkeypatch.setattr(compare, "_bundle", lambda run_id, configs, log, **overrides: runs.append(overrides) or 1.0)
+    monkeypatch.setattr(compare, "OUTPUT", tmp_path / "output")
+    if listed:
+        (tmp_path / "test_pairs.json").write_text("{}")
+    for seed in (0, 3):
+        plan = replace(PLAN, seed=seed)
+        compare.train(plan, tmp_path)
+        compare.evaluate(plan, tmp_path)
+    assert [run["seed"] for run in runs[::2]] == [0, 3]  # of the trainings
+    scored = [(run.get("test_pairs"), run["seed"] if not listed else None) for run in runs[1::2]]
+    assert scored == [(tmp_path / "test_pairs.json", None) if listed else (None, 0)] * 2
+
+
 def test_everything_is_run_though_one_fails_and_the_status_says_so(caplog):
     done = []
 
