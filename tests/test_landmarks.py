@@ -227,7 +227,8 @@ def test_a_folder_without_landmarks_and_two_files_of_a_case_are_refused(dataset)
 def test_the_command_prints_the_error_of_the_shipped_weights(dataset, tmp_path):
     for role in AFFINES:
         mark(dataset, role, VOXELS)
-    configs = ["configs/train.yaml", "configs/data/hippocampus.yaml", "configs/evaluate.yaml"]
+    configs = ["train.yaml", "data/hippocampus.yaml", "recipes/best.yaml", "evaluate.yaml"]
+    configs = [f"configs/{name}" for name in configs]
     options = {"landmarks": dataset / "landmarks", "coordinates": "RAS", "labels": "$None"}
     options["tasks"] = "['registration']"
     said = succeed("evaluating", configs, dataset_dir=dataset, output_dir=tmp_path / "out", **options)
