@@ -15,11 +15,16 @@ python benchmarks/confidence.py RUN_FOLDER --dataset hippocampus --dataset_dir D
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
 import fire
 import numpy as np
 import torch
 from monai.metrics import compute_roc_auc
 from trained import open_run
+
+from scripts.state import PairState
 
 
 def main(run_folder: str, dataset: str, dataset_dir: str) -> dict[str, float]:
@@ -35,18 +40,35 @@ def main(run_folder: str, dataset: str, dataset_dir: str) -> dict[str, float]:
         dataset_dir: where the data lie.
     """
     parser, networks = open_run(run_folder, dataset, dataset_dir)
-    make_state = parser.get_parsed_content("state")
+    make_state, pairs = (parser.get_parsed_content(key) for key in ("state", "validate::dataloader"))
     maps = ["agreement"] + (["confidence"] if "discriminator" in networks else [])
-    areas: dict[str, list[float]] = {name: [] for name in maps}
-    with torch.no_grad():
-        for batch in parser.get_parsed_content("validate::dataloader"):
-            pair = make_state(batch, networks)
-            warped, fixed = pair.warped_label.argmax(1), pair.fixed_label.argmax(1)
-            asked, right = (warped > 0) | (fixed > 0), warped == fixed
-            for name in maps:
-                confidence = getattr(pair, name)[:, 0]
-                areas[name].append(float(compute_roc_auc(confidence[asked], right[asked].float())))
-    return {f"auc_{name}": round(float(np.mean(values)), 4) for name, values in areas.items()}
+    return {f"auc_{name}": area for name, area in areas(make_state, networks, pairs, maps).items()}
+
+
+@torch.no_grad()
+def areas(
+    make_state: Callable[..., PairState],
+    networks: Mapping[str, torch.nn.Module],
+    pairs: Iterable[Mapping[str, Any]],
+    maps: Sequence[str],
+) -> dict[str, float]:
+    """Area under the ROC curve of maps, averaged over labelled pairs.
+
+    Args:
+        make_state: of a pair, called as :class:`scripts.state.PairState` is.
+        networks: name -> network, in evaluation.
+        pairs: batches of one pair.
+        maps: quantities of the state, (B, 1, D, H, W).
+    """
+    found: dict[str, list[float]] = {name: [] for name in maps}
+    for batch in pairs:
+        pair = make_state(batch, networks)
+        warped, fixed = pair.warped_label.argmax(1), pair.fixed_label.argmax(1)
+        asked, right = (warped > 0) | (fixed > 0), warped == fixed
+        for name in maps:
+            map_ = getattr(pair, name)[:, 0]
+            found[name].append(float(compute_roc_auc(map_[asked], right[asked].float())))
+    return {name: round(float(np.mean(values)), 4) for name, values in found.items()}
 
 
 if __name__ == "__main__":

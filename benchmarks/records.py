@@ -17,11 +17,12 @@ case (or pair) and structure: tables, intervals and figures need nothing but the
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -84,6 +85,21 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record as a whole, a list of numbers or names on one line."""
     text = json.dumps(record, indent=1)
     write_text(path, re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\n *", " ", found[0]), text) + "\n")
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table; none where there is no such file."""
+    return list(csv.DictReader(io.StringIO(path.read_text()))) if path.is_file() else []
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table as a whole."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text.getvalue())
 
 
 def read_records(dataset: str, results: Path = RESULTS) -> list[dict[str, Any]]:

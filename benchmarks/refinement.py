@@ -18,8 +18,6 @@ A row that is in `benchmarks/results/<dataset>/refinement.csv` is not measured a
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -28,9 +26,7 @@ from typing import Any
 import fire
 import numpy as np
 from compare import Plan, evaluate, listed
-from records import RESULTS, provenance
-
-from scripts.files import write_text
+from records import RESULTS, provenance, read_rows, write_rows
 
 FIGURES = {
     "dice": 100,
@@ -79,7 +75,7 @@ def run(
 def table(dataset: str) -> str:
     """The rows of a data set as Markdown, seeds averaged."""
     groups = defaultdict(list)
-    for row in _read(_path(dataset)):
+    for row in read_rows(_path(dataset)):
         groups[row["method"], int(row["steps"])].append([float(row[name]) for name in FIGURES])
     lines = [
         "| method | steps | R-Dice, % (range over seeds) | folding, % | SD log J | seconds a pair |",
@@ -102,7 +98,7 @@ def table(dataset: str) -> str:
 
 def _measure(plan: Plan, dataset_dir: Path, steps: int) -> None:
     path = _path(plan.dataset)
-    if any(row["run"] == plan.name and int(row["steps"]) == steps for row in _read(path)):
+    if any(row["run"] == plan.name and int(row["steps"]) == steps for row in read_rows(path)):
         return
     folder = plan.work / f"refined_{steps}"
     folder.mkdir(exist_ok=True)
@@ -111,23 +107,13 @@ def _measure(plan: Plan, dataset_dir: Path, steps: int) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())["registration"]
     row = {"run": plan.name, "method": plan.method, "seed": plan.seed, "steps": steps, "pairs": metrics["n"]}
     row |= {name: round(scale * metrics[name]["mean"], 4) for name, scale in FIGURES.items()}
-    _write(path, [*_read(path), row | {"commit": provenance()["commit"]}])  # read anew: others may have written
+    write_rows(
+        path, COLUMNS, [*read_rows(path), row | {"commit": provenance()["commit"]}]
+    )  # read anew: others may have written
 
 
 def _path(dataset: str) -> Path:
     return RESULTS / dataset / "refinement.csv"
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(path.read_text()))) if path.is_file() else []
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
 
 
 if __name__ == "__main__":

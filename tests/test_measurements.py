@@ -26,6 +26,7 @@ sys.path.append(str(ROOT / "benchmarks"))  # scripts, not a package: they import
 import compare  # noqa: E402
 import confidence  # noqa: E402
 import fusion  # noqa: E402
+import lessons  # noqa: E402
 import refinement  # noqa: E402
 from records import read_records  # noqa: E402
 
@@ -37,7 +38,7 @@ def trained(tmp_path_factory):
     """A folder with phantoms, the record and the weights of one iteration of DeepRS with 4 labels."""
     folder = tmp_path_factory.mktemp("measurements")
     with pytest.MonkeyPatch.context() as patch:
-        for module in (compare, refinement):
+        for module in (compare, refinement, lessons):
             patch.setattr(module, "RESULTS", folder / "results")
         patch.setattr(compare, "OUTPUT", folder / "output")
         make_phantoms(folder / "data", num_labeled=4, num_unlabeled=2, num_validation=2, num_test=2, size=24)
@@ -72,6 +73,43 @@ def test_confidence_of_a_run_is_between_always_wrong_and_always_right(trained):
     areas = confidence.main(trained / "output" / "phantom" / "deeprs_noaug_s0", "phantom", trained / "data")
     assert set(areas) == {"auc_agreement", "auc_confidence"}
     assert all(0 < area < 1 for area in areas.values())
+
+
+def test_every_lesson_is_taught_once_and_what_it_gave_is_written(trained):
+    folder = trained / "output" / "phantom" / "deeprs_noaug_s0"
+    settings = {"dataset": "phantom", "dataset_dir": str(trained / "data"), **SETTINGS}
+    lessons.run(str(folder), **settings)
+    path = trained / "results" / "phantom" / "lessons.csv"
+    rows = list(csv.DictReader(path.open()))
+    assert [row["lesson"] for row in rows] == list(lessons.LESSONS)
+    assert all(0 < float(row["auc"]) < 1 for row in rows)
+    (agreement,) = {row["auc_agreement"] for row in rows}  # S and R stand still
+    before = path.stat().st_mtime_ns
+    lessons.run(str(folder), **settings)
+    assert path.stat().st_mtime_ns == before
+    assert f"| paper | {float(rows[0]['loss_first']):.2f} to " in lessons.table("phantom")
+    assert agreement == str(confidence.main(folder, "phantom", trained / "data")["auc_agreement"])
+
+
+def test_an_unknown_lesson_is_refused_before_anything_is_taught(trained):
+    with pytest.raises(ValueError, match=r"no lesson \['none'\]"):
+        lessons.run("nowhere", dataset="phantom", dataset_dir="nowhere", lessons="none")
+
+
+def test_a_known_misalignment_is_certain_where_nothing_moved():
+    batch = {name: torch.rand(1, 1, 8, 8, 8) for name in ("moving_image", "fixed_image")}
+    pair = lessons.LessonState(batch, {}, num_classes=3, carried={"known_field": torch.zeros(1, 3, 8, 8, 8)})
+    assert torch.equal(pair.known_alignment, torch.ones(1, 1, 8, 8, 8))
+    moved = torch.zeros(1, 3, 8, 8, 8)
+    moved[:, 1] = 1.5
+    pair = lessons.LessonState(batch, {}, num_classes=3, carried={"known_field": moved})
+    assert torch.allclose(pair.known_alignment, torch.full((1, 1, 8, 8, 8), 0.3679), atol=1e-4)
+
+
+def test_a_random_field_is_no_longer_than_asked():
+    lengths = lessons.random_field(torch.zeros(5, 1, 8, 9, 10), 4.0).norm(dim=1).flatten(1).max(dim=1).values
+    assert (lengths > 0).all() and (lengths <= 4.0001).all()
+    assert len(set(lengths.tolist())) == 5  # a draw for each sample
 
 
 def test_fusion_with_what_agrees_with_the_network_is_the_network():
