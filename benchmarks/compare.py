@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import fire
+from monai.bundle import ConfigParser
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
@@ -151,6 +152,15 @@ def _bundle(run_id: str, configs: list[Path], log: Path, **overrides: Any) -> fl
     if code:
         raise RuntimeError(f"'{run_id}' ended with {code}; see {log}")
     return time.time() - start
+
+
+def _refuse_missing_augmentation(plan: Plan) -> None:
+    """A run without random augmentation must not count as one with it."""
+    if plan.augmented and ConfigParser.load_config_files(map(str, plan.configs)).get("augmentation") is None:
+        raise ValueError(
+            f"{plan.name}: no config of it has a random augmentation: {', '.join(plan.settings['configs'])}. "
+            "Add one by `--extra bf16,light_augmentation`, or ask for `--augmentation off`."
+        )
 
 
 def _refuse_other_settings(path: Path, plan: Plan) -> None:
@@ -271,6 +281,10 @@ def run(
         extra: files of ``configs/run``.
         jobs: runs at a time, each on one thread.
         arguments: further entries of the config, such as ``--max_epochs 20``.
+
+    Raises:
+        ValueError: there is no such method, or no augmentation to switch on.
+        SystemExit: with status 1 when a run has failed.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     common = {"extra": tuple(listed(extra)) if extra else (), "arguments": tuple(sorted(arguments.items()))}
@@ -281,6 +295,8 @@ def run(
         for augmented in listed(augmentation)
         for method in listed(methods)
     ]
+    for plan in plans:  # before hours of work
+        _refuse_missing_augmentation(plan)
     folder = Path(dataset_dir).resolve()
     run_all({plan.name: partial(measure, plan, folder) for plan in plans}, jobs)
 

@@ -353,6 +353,14 @@ def test_runs_are_measured_once_and_a_method_that_fails_does_not_stop_them(tmp_p
     assert (tmp_path / "output" / "phantom" / "unet_noaug_n2_s0" / "log.txt").read_text() == before
 
 
+def test_a_run_with_augmentation_needs_a_config_that_has_one():
+    with pytest.raises(ValueError, match="unet_aug_s0: no config of it has a random augmentation.*light_augmentation"):
+        compare.run("phantom", "nowhere", methods="unet", seeds=0, augmentation="on")
+    light = compare.Plan("phantom", "unet", True, 4, 0, extra=("bf16", "light_augmentation"))
+    for plan in (light, PLAN, replace(PLAN, dataset="phantom", augmented=False)):
+        compare._refuse_missing_augmentation(plan)
+
+
 def test_the_table_of_structures_has_each_method_and_task_over_seeds():
     def run(seed, dice, task, method="deeprs"):
         structures = {name: {"mean": value, "n": 2 if value else 0} for name, value in dice.items()}
