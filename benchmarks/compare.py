@@ -154,12 +154,14 @@ def _bundle(run_id: str, configs: list[Path], log: Path, **overrides: Any) -> fl
     return time.time() - start
 
 
-def _refuse_missing_augmentation(plan: Plan) -> None:
-    """A run without random augmentation must not count as one with it."""
-    if plan.augmented and ConfigParser.load_config_files(map(str, plan.configs)).get("augmentation") is None:
+def _refuse_wrong_augmentation(plan: Plan) -> None:
+    """A run without random augmentation must not count as one with it, nor the other way round."""
+    augmented = ConfigParser.load_config_files(map(str, plan.configs)).get("augmentation") is not None
+    if augmented != plan.augmented:
         raise ValueError(
-            f"{plan.name}: no config of it has a random augmentation: {', '.join(plan.settings['configs'])}. "
-            "Add one by `--extra bf16,light_augmentation`, or ask for `--augmentation off`."
+            f"{plan.name}: {', '.join(plan.settings['configs'])} train {'with' if augmented else 'without'} random "
+            "augmentation. For `--augmentation on` of data without one add `--extra bf16,light_augmentation`; for "
+            "`--augmentation off` leave that out."
         )
 
 
@@ -258,6 +260,12 @@ def listed(value: Any) -> list[str]:
     return [str(v) for v in value] if isinstance(value, (list, tuple)) else str(value).split(",")
 
 
+def _is_on(augmentation: str) -> bool:
+    if augmentation not in ("on", "off"):
+        raise ValueError(f"--augmentation '{augmentation}': expected on, off, or both: off,on.")
+    return augmentation == "on"
+
+
 def run(
     dataset: str,
     dataset_dir: str,
@@ -289,14 +297,14 @@ def run(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     common = {"extra": tuple(listed(extra)) if extra else (), "arguments": tuple(sorted(arguments.items()))}
     plans = [
-        Plan(dataset, method, augmented == "on", int(labels), int(seed), **common)
+        Plan(dataset, method, _is_on(augmented), int(labels), int(seed), **common)
         for seed in listed(seeds)
         for labels in listed(num_labeled)
         for augmented in listed(augmentation)
         for method in listed(methods)
     ]
     for plan in plans:  # before hours of work
-        _refuse_missing_augmentation(plan)
+        _refuse_wrong_augmentation(plan)
     folder = Path(dataset_dir).resolve()
     run_all({plan.name: partial(measure, plan, folder) for plan in plans}, jobs)
 

@@ -237,7 +237,10 @@ def test_the_command_applies_a_chain_and_its_inverse(pair, tmp_path):
     options = {"transform": chain, "coordinates": "LPS", "output_dir": tmp_path}
     succeed("applying", ["configs/apply.yaml"], points=pair / "fixed.csv", **options)
     moved = tmp_path / "fixed_transformed.csv"
+    forward = moved.read_text()
     said = succeed("applying", ["configs/apply.yaml"], points=moved, inverse=True, **options)
     back = read_points(tmp_path / "fixed_transformed_transformed.csv", "LPS")
     np.testing.assert_allclose(back, points_of(OBLIQUE[2]), atol=1e-3)
     assert "inverse of transform.h5: largest residual 0.000" in said
+    succeed("applying", ["configs/apply.yaml"], points=pair / "fixed.csv", inverse="false", **options)  # a word
+    assert moved.read_text() == forward

@@ -279,13 +279,17 @@ def test_a_result_of_other_settings_is_not_taken_for_done(tmp_path, monkeypatch)
         compare.measure(PLAN, tmp_path)
 
 
-def test_the_results_in_the_repository_are_those_of_their_plans():
-    for entry in read_records("hippocampus"):
+@pytest.mark.parametrize("dataset", ["hippocampus", "mouse_brain", "phantom"])
+def test_the_results_in_the_repository_are_those_of_their_plans(dataset):
+    for entry in read_records(dataset):
         if entry["augmented"] is not None:
             keys = ("method", "augmented", "num_labeled", "seed")
-            plan = replace(PLAN, **{key: entry[key] for key in keys}, arguments=tuple(entry["arguments"].items()))
+            extra = [Path(name).stem for name in entry["configs"] if name.startswith("run/") and "no_aug" not in name]
+            further = {"extra": tuple(extra), "arguments": tuple(entry["arguments"].items())}
+            plan = replace(PLAN, dataset=dataset, **{key: entry[key] for key in keys}, **further)
             assert plan.result.is_file()
             compare._refuse_other_settings(plan.result, plan)
+            compare._refuse_wrong_augmentation(plan)
 
 
 def test_the_split_that_comes_with_the_results_is_the_one_they_were_measured_on():
@@ -335,30 +339,39 @@ def test_runs_are_measured_once_and_a_method_that_fails_does_not_stop_them(tmp_p
     monkeypatch.setattr(compare, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(compare, "OUTPUT", tmp_path / "output")
     make_phantoms(tmp_path / "data", num_labeled=2, num_unlabeled=2, num_validation=2, num_test=2, size=24)
-    asked = {"seeds": 0, "augmentation": "off", "num_labeled": 2, "extra": ""}
+    asked = {"seeds": 0, "augmentation": "off", "num_labeled": 1, "extra": ""}
     asked |= {"max_epochs": 1, "iterations_per_epoch": 1, "num_unlabeled": 2, "spatial_size": [16, 16, 16]}
-    with pytest.raises(SystemExit) as end:
-        compare.run("phantom", tmp_path / "data", methods="no_such_method,unet", **asked)
+    with pytest.raises(SystemExit) as end:  # pairs of labelled cases take two
+        compare.run("phantom", tmp_path / "data", methods="lc_voxelmorph,unet", **asked)
     assert end.value.code == 1
-    assert "no method 'no_such_method'" in caplog.text
+    assert "lc_voxelmorph_noaug_n1_s0 failed: RuntimeError: 'training' ended with 1; see " in caplog.text
     (entry,) = read_records("phantom", tmp_path / "results")
-    assert (entry["method"], entry["num_labeled"], entry["resumed"]) == ("unet", 2, False)
+    assert (entry["method"], entry["num_labeled"], entry["resumed"]) == ("unet", 1, False)
     by_case = list(dice_table(entry, "segmentation").values())
     assert len(by_case) == 2
     assert np.mean(by_case) == pytest.approx(entry["metrics"]["segmentation"]["dice"]["mean"], abs=1e-4)
 
-    before = (tmp_path / "output" / "phantom" / "unet_noaug_n2_s0" / "log.txt").read_text()
+    before = (tmp_path / "output" / "phantom" / "unet_noaug_n1_s0" / "log.txt").read_text()
     compare.run("phantom", tmp_path / "data", methods="unet", **asked)
-    assert "unet_noaug_n2_s0 is done" in caplog.text
-    assert (tmp_path / "output" / "phantom" / "unet_noaug_n2_s0" / "log.txt").read_text() == before
+    assert "unet_noaug_n1_s0 is done" in caplog.text
+    assert (tmp_path / "output" / "phantom" / "unet_noaug_n1_s0" / "log.txt").read_text() == before
 
 
-def test_a_run_with_augmentation_needs_a_config_that_has_one():
-    with pytest.raises(ValueError, match="unet_aug_s0: no config of it has a random augmentation.*light_augmentation"):
-        compare.run("phantom", "nowhere", methods="unet", seeds=0, augmentation="on")
-    light = compare.Plan("phantom", "unet", True, 4, 0, extra=("bf16", "light_augmentation"))
-    for plan in (light, PLAN, replace(PLAN, dataset="phantom", augmented=False)):
-        compare._refuse_missing_augmentation(plan)
+def test_a_run_counts_as_augmented_when_it_is_and_is_refused_before_any_other_starts():
+    with pytest.raises(ValueError, match=r"unet_aug_s0: .* train without random augmentation.*light_augmentation"):
+        compare.run("phantom", "nowhere", methods="unet", seeds=0, augmentation="off,on")
+    light = ("bf16", "light_augmentation")
+    with pytest.raises(ValueError, match=r"unet_noaug_s0: .* train with random augmentation"):
+        compare._refuse_wrong_augmentation(compare.Plan("phantom", "unet", False, 4, 0, extra=light))
+    for plan in (compare.Plan("phantom", "unet", True, 4, 0, extra=light), PLAN, replace(PLAN, augmented=False)):
+        compare._refuse_wrong_augmentation(plan)
+    with pytest.raises(ValueError, match="'On': expected on, off"):
+        compare.run("phantom", "nowhere", methods="unet", seeds=0, augmentation="On")
+
+
+def test_an_unknown_method_is_refused_before_any_other_starts():
+    with pytest.raises(ValueError, match="no method 'no_such_method'"):
+        compare.run("phantom", "nowhere", methods="unet,no_such_method", seeds=0, augmentation="off")
 
 
 def test_the_table_of_structures_has_each_method_and_task_over_seeds():

@@ -186,8 +186,21 @@ def test_a_test_list_that_is_empty_and_no_pairs_is_an_error_that_says_so(dataset
     folder = dataset({"a": classes()})
     case = {"image": "images/a.nii.gz", "label": "labels/a.nii.gz"}
     write_json(folder / "datalist.json", {"labels": LABELS, "labeled": [case]})
-    with pytest.raises(ValueError, match="no `test` cases and no --test_pairs"):
+    with pytest.raises(ValueError, match=r"(?s)no `test` cases, and no --test_pairs.*Label more cases"):
         evaluate(folder, {"segmentation": READS_BRIGHTNESS, "registration": STAY}, num_labeled=1)
+
+
+def test_one_test_case_is_segmented_and_its_missing_pair_is_told(dataset, caplog):
+    caplog.set_level("INFO")
+    networks = {"segmentation": READS_BRIGHTNESS, "registration": STAY}
+    metrics, _ = evaluate(dataset({"a": classes()}), networks)
+    assert metrics["segmentation"]["n"] == 1 and "registration" not in metrics
+    assert "one test case makes no pair: registration is not scored" in caplog.text
+
+
+def test_a_task_given_as_a_word_is_that_task(dataset):
+    metrics, _ = evaluate(dataset({"a": classes(), "b": classes(2)}), {"registration": STAY}, tasks="registration")
+    assert metrics["registration"]["n"] == 2 and "segmentation" not in metrics
 
 
 def test_a_pair_without_labels_cannot_be_scored_and_is_named(dataset, write_json):

@@ -18,7 +18,7 @@ from bundle_runs import CONFIGS, run_bundle
 from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
-from scripts.options import unread_entries
+from scripts.options import checked_tasks, unread_entries
 
 FIRST = {"_target_": "scripts.options.refuse_unread"}
 #: a config of a user: options, components that read them, and what the command runs
@@ -88,7 +88,7 @@ def test_what_model_yaml_and_monai_add_is_accepted_with_every_command():
     run(CONFIG | settings | {"num_labeled": 4, "fold": 1, "tasks": ["registration"], "pretrained": None})
 
 
-@pytest.mark.parametrize("config", sorted(path.name for path in CONFIGS.glob("*.yaml")))
+@pytest.mark.parametrize("config", sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml")))
 def test_every_command_looks_for_them_before_anything_else(config):
     entries = ConfigParser.load_config_file(CONFIGS / config)
     commands = {
@@ -96,9 +96,17 @@ def test_every_command_looks_for_them_before_anything_else(config):
         for name, lines in entries.items()
         if isinstance(lines, list) and any("run()" in str(line) or "write()" in str(line) for line in lines)
     }
-    assert commands or config == "prepare_mmwhs.yaml" or config == "multi_gpu_train.yaml"
+    overlays = ("prepare_mmwhs.yaml", "multi_gpu_train.yaml")
+    assert commands or config in overlays or "/" in config
     for lines in commands.values():
         assert lines[:2] == [{"_target_": "scripts.errors.show_cause_last"}, FIRST]
+
+
+def test_a_task_that_there_is_not_is_refused():
+    assert checked_tasks("segmentation") == ("segmentation",)
+    for wrong in ("registrations", ["segmentation", "detection"], []):
+        with pytest.raises(ValueError, match=r"expected one of \['segmentation', 'registration'\] or both, found"):
+            checked_tasks(wrong)
 
 
 def test_the_command_refuses_before_it_looks_for_data(tmp_path):

@@ -61,6 +61,7 @@ def test_the_output_holds_what_each_task_says_about_the_fixed_image():
     [
         (["segmentation"], {"segmentation": 1}, {"image", "label", "pred"}),
         (["registration"], {"registration": 1}, {"image", "label", "warped_label"}),
+        ("registration", {"registration": 1}, {"image", "label", "warped_label"}),  # as a command line gives it
         (["segmentation", "registration"], {"segmentation": 1, "registration": 1}, None),
     ],
 )

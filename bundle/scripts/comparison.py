@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.evaluation_folder import TASKS, Evaluation, mean_of
+from scripts.evaluation_folder import Evaluation, mean_of
+from scripts.options import TASKS
 
 RESAMPLES = 2000
 

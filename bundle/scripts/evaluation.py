@@ -30,6 +30,7 @@ from scripts.examples import pair_example, segmentation_example, worst_median_be
 from scripts.files import write_json
 from scripts.landmarks import Landmarks
 from scripts.metrics import dice_per_structure, folding_percent, sdlogj, surface_distances
+from scripts.options import TASKS, checked_tasks
 from scripts.pairs import ordered_pairs, read_pairs
 from scripts.refinement import Refinement
 from scripts.registration import Registered, Subject, load_subject, points_on_fixed_file, register_pair
@@ -92,7 +93,7 @@ class Evaluation:
         networks: Mapping[str, torch.nn.Module],
         state: Callable[..., PairState],
         inferer: Inferer,
-        tasks: Collection[str] = ("segmentation", "registration"),
+        tasks: str | Collection[str] = TASKS,
         test_pairs: str | None = None,
         max_pairs: int | None = None,
         seed: int = 0,
@@ -106,7 +107,7 @@ class Evaluation:
     ) -> None:
         self.cases, self.output_dir = cases, Path(output_dir)
         self.preprocessing, self.postprocessing = preprocessing, postprocessing
-        self.networks, self.state, self.inferer, self.tasks = dict(networks), state, inferer, tuple(tasks)
+        self.networks, self.state, self.inferer, self.tasks = dict(networks), state, inferer, checked_tasks(tasks)
         self.test_pairs, self.max_pairs, self.seed = test_pairs, max_pairs, seed
         self.report, self.provenance, self.refinement = report, dict(provenance or {}), refinement
         self.landmarks = None if landmarks is None else Landmarks(landmarks, coordinates)
@@ -123,7 +124,13 @@ class Evaluation:
         """
         pairs = self._pairs() if "registration" in self.tasks else []
         if not self.cases.test and not pairs:
-            raise ValueError("nothing to evaluate: the data list has no `test` cases and no --test_pairs were given.")
+            raise ValueError(
+                "nothing to evaluate: the data have no `test` cases, and no --test_pairs were given.\n"
+                "  Label more cases (of a folder, half of those beyond `num_labeled` become the test), list some under "
+                "`test` in a datalist.json, or name labelled pairs by --test_pairs."
+            )
+        if "registration" in self.tasks and not pairs:
+            logger.warning("one test case makes no pair: registration is not scored")
         self._refuse_one_name_for_two(pairs)
         if self.landmarks is not None:
             self.landmarks.check(pairs)

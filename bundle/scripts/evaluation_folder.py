@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-TASKS = ("segmentation", "registration")
+from scripts.options import TASKS
+
 RANKS = ("worst", "median", "best")
 NAMES = frozenset({"case", "moving", "fixed", "structure"})
 COLUMNS = {

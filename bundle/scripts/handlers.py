@@ -32,7 +32,7 @@ from scripts.files import replacing
 from scripts.metrics import folding_percent
 from scripts.pair_picture import draw_pair, write_picture
 from scripts.spatial import spacing_of
-from scripts.weights import FILES, save_atomically
+from scripts.weights import FILES, load_weights, save_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +161,33 @@ class SaveWeights:
             save_atomically(network.state_dict(), self.folder / filename)
 
 
+class LoadWeights:
+    """Gives networks the weights of files when an engine starts, with a message that says what to do where it cannot.
+
+    Args:
+        folder: where the files lie.
+        networks: file name -> network; loaded in place.
+        device: where the networks go.
+
+    Raises:
+        FileNotFoundError: when it starts, there is no such file.
+        ValueError: the weights are of a network of another structure.
+    """
+
+    def __init__(
+        self, folder: str, networks: Mapping[str, torch.nn.Module], device: torch.device | str = "cpu"
+    ) -> None:
+        self.folder, self.networks, self.device = folder, dict(networks), device
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to any engine."""
+        engine.add_event_handler(Events.STARTED, self._load)
+
+    def _load(self, _: Engine) -> None:
+        for filename, network in self.networks.items():
+            load_weights(network, self.folder, filename, self.device)
+
+
 class TrainState:
     """Saves after every epoch all that resuming needs, and resumes: the same bits as an uninterrupted run on a CPU.
 
@@ -176,6 +203,7 @@ class TrainState:
 
     Raises:
         FileExistsError: when training starts in a folder that holds another one.
+        ValueError: when what is to be resumed is a training with other networks or updates.
         ValueError: while training, when weights are no longer finite; what was saved before stays.
     """
 
@@ -211,10 +239,18 @@ class TrainState:
                 "or choose another `--output_dir`."
             )
         state = torch.load(self.path, map_location="cpu", weights_only=True)
-        for name, network in self.networks.items():
-            network.load_state_dict(state["networks"][name])
-        for name, update in self.updates.items():
-            update.load_state_dict(state["updates"][name])
+        try:
+            for name, network in self.networks.items():
+                network.load_state_dict(state["networks"][name])
+            for name, update in self.updates.items():
+                update.load_state_dict(state["updates"][name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"'{self.path}' is of a training with other networks or updates: of {sorted(state['networks'])} and "
+                f"{sorted(state['updates'])}, and this config of {sorted(self.networks)} and {sorted(self.updates)}.\n"
+                "  Resume with the config files that it began with, which `config.yaml` beside it holds merged, or "
+                f"choose another `--output_dir`.\n{str(error).splitlines()[-1].strip()}"
+            ) from error
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
         engine.state.best = dict(state["best"])
         _restore_random_state(state["random"])

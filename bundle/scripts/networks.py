@@ -54,7 +54,7 @@ class VoxelMorph2(nn.Module):
             many squarings into a field that does not fold. 0, as in the paper: it is the field itself.
 
     Raises:
-        ValueError: when the channel lists do not fit together, or an input has sides of the wrong multiple.
+        ValueError: when the channel lists do not fit together.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class VoxelMorph2(nn.Module):
                 f"VoxelMorph2: {levels} encoder channels with half_resolution={half_resolution} "
                 f"need {expected} decoder channels, got {len(decoder_channels)}: {tuple(decoder_channels)}."
             )
-        self.multiple = 2**levels
+        self.multiple, self.in_channels = 2**levels, in_channels
         self.half_resolution, self.integration_steps = half_resolution, integration_steps
         inputs = [2 * in_channels, *encoder_channels]
         self.encoder = nn.ModuleList(_conv(i, o, stride=2) for i, o in zip(inputs, encoder_channels, strict=False))
@@ -102,9 +102,14 @@ class VoxelMorph2(nn.Module):
 
         Returns:
             Displacement (B, 3, D, H, W) in voxels of the fixed grid, channels in array order.
+
+        Raises:
+            ValueError: when a side of the volume is no multiple of what the network needs, or an image has other
+                channels.
         """
         if not torch.jit.is_scripting():
             check_multiple(fixed.shape[2:], self.multiple, "VoxelMorph2")
+            check_channels(moving.shape[1], self.in_channels, "VoxelMorph2")
         images = torch.cat([moving, fixed], dim=1)
         features = images
         skips: list[torch.Tensor] = []
@@ -160,10 +165,13 @@ class RegistrationUNet(nn.Module):
             Displacement (B, 3, D, H, W) in voxels of the fixed grid, channels in array order.
 
         Raises:
-            ValueError: when a side of the volume is no multiple of what the network needs.
+            ValueError: when a side of the volume is no multiple of what the network needs, or a stack has other
+                channels.
         """
         if not torch.jit.is_scripting():
             check_multiple(fixed.shape[2:], self.multiple, "RegistrationUNet")
+            if hasattr(self.network, "in_channels"):  # of MONAI's UNet, both subjects together
+                check_channels(moving.shape[1], self.network.in_channels // 2, "RegistrationUNet")
         return self.flow(self.network(torch.cat([moving, fixed], dim=1)))
 
 
@@ -245,4 +253,23 @@ def check_multiple(shape: Sequence[int], multiple: int, name: str) -> None:
         raise ValueError(
             f"{name}: every side of a volume must be a multiple of {multiple}, got {tuple(shape)}. "
             f"Set `spatial_size` to {list(fitting)}, or use a network with fewer levels."
+        )
+
+
+def check_channels(found: int, expected: int, name: str) -> None:
+    """Refuse images of another number of channels than the network was made for.
+
+    Args:
+        found: channels of each of the two subjects.
+        expected: those of the network.
+        name: whose they are, for the message.
+
+    Raises:
+        ValueError: naming both numbers, and what to look at.
+    """
+    if found != expected:
+        raise ValueError(
+            f"{name}: the recipe shows it {found} channels of each image, and it was made for {expected}. A config "
+            "file replaces `registration_def`: put that file before the recipe, or after it and with the number of "
+            "channels that the recipe has (`in_channels` of VoxelMorph2, half of that of a U-Net)."
         )

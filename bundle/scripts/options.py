@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,26 @@ from monai.bundle.utils import MERGE_KEY
 from scripts.record import config_parser
 from scripts.weights import bundle_root
 
-__all__ = ["refuse_unread", "unread_entries"]
+__all__ = ["TASKS", "checked_tasks", "refuse_unread", "unread_entries"]
 
 logger = logging.getLogger(__name__)
+
+TASKS = ("segmentation", "registration")
+
+
+def checked_tasks(tasks: str | Collection[str]) -> tuple[str, ...]:
+    """The tasks as a tuple, where a command line may have given one as a plain word.
+
+    Args:
+        tasks: ``segmentation``, ``registration``, or both.
+
+    Raises:
+        ValueError: names what is no task.
+    """
+    names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
+    if not names or set(names) - set(TASKS):
+        raise ValueError(f"tasks: expected one of {list(TASKS)} or both, found {tasks!r}.")
+    return names
 
 
 def refuse_unread() -> None:

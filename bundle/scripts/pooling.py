@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from scripts.comparison import distinct_names
-from scripts.evaluation_folder import CASE_KEYS, TASKS, Evaluation, mean_of, read_evaluation
+from scripts.evaluation_folder import CASE_KEYS, Evaluation, mean_of, read_evaluation
 from scripts.files import write_json
+from scripts.options import TASKS
 from scripts.report import Report
 from scripts.scores import (
     OVERLAPS,

@@ -21,6 +21,7 @@ from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer, SimpleInferer
 
 from scripts.engine import to_device
+from scripts.options import TASKS, checked_tasks
 from scripts.state import PairState
 
 
@@ -48,7 +49,7 @@ class JointEvaluator(Evaluator):
         val_data_loader: Iterable[Any],
         networks: Mapping[str, torch.nn.Module],
         state: Callable[..., PairState],
-        tasks: Collection[str] = ("segmentation", "registration"),
+        tasks: str | Collection[str] = TASKS,
         inferer: Inferer | None = None,
         postprocessing: Callable | None = None,
         key_val_metric: dict | None = None,
@@ -57,7 +58,7 @@ class JointEvaluator(Evaluator):
         amp: bool = False,
         amp_kwargs: dict | None = None,
     ) -> None:
-        self.networks, self.make_state, self.tasks = dict(networks), state, tuple(tasks)
+        self.networks, self.make_state, self.tasks = dict(networks), state, checked_tasks(tasks)
         self.inferer = SimpleInferer() if inferer is None else inferer
         super().__init__(
             device=device,

@@ -85,6 +85,12 @@ def test_two_iterations_teach_the_scheduled_networks_and_no_other(overlay, phant
     assert {f"validation/{name}" for name in curves} == {name for name in values if name.startswith("validation/")}
 
 
+def test_the_light_augmentation_is_one_wherever_it_stands():
+    names = ("data/hippocampus.yaml", "data/mouse_brain.yaml", "run/light_augmentation.yaml")
+    first, *others = (ConfigParser.load_config_file(CONFIGS / name)["augmentation"] for name in names)
+    assert all(other == first for other in others)
+
+
 @pytest.mark.parametrize("data", [name for name in OVERLAYS if name.startswith("data/")])
 @pytest.mark.parametrize("recipe", [name for name in OVERLAYS if name.startswith("recipes/")])
 def test_the_networks_of_a_recipe_take_the_volumes_of_each_data_set(recipe, data):

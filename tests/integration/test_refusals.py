@@ -68,3 +68,31 @@ def test_evaluating_without_weights_says_where_they_were_looked_for(phantoms, tm
         **TINY,
     )
     assert f"no weights '{tmp_path}/model" in message and "`--ckpt_dir`" in message
+
+
+def test_label_maps_by_the_weights_of_another_network_are_refused_with_what_to_do(trained, phantoms, tmp_path):
+    entries = {"dataset_dir": str(phantoms), "output_dir": str(tmp_path)}
+    with pytest.raises(RuntimeError) as stopped, workflow(["inference.yaml"], "infer", **entries) as inference:
+        inference.parser["ckpt_dir"] = str(trained)
+        inference.run()
+    assert "Add the `model.yaml` that training wrote beside them" in str(root_cause(stopped.value))
+
+
+def test_a_training_is_not_resumed_by_another_recipe(trained, phantoms):
+    before = contents(trained)
+    entries = {"dataset_dir": str(phantoms), "output_dir": str(trained), "resume": True, "max_epochs": 2}
+    message = refusal(["train.yaml", "recipes/cps.yaml"], **TINY | entries)
+    assert "of a training with other networks or updates" in message and "second_segmentation" in message
+    assert "choose another `--output_dir`" in message
+    after = contents(trained)
+    assert all(after[name] == content for name, content in before.items() if name.endswith(".pt"))
+
+
+def test_a_network_that_replaces_the_one_of_a_recipe_is_refused_with_the_order_of_files(phantoms, tmp_path):
+    narrow = {"_target_": "scripts.networks.VoxelMorph2", "encoder_channels": [4, 4], "decoder_channels": [4, 4, 4]}
+    entries = {key: value for key, value in TINY.items() if not key.startswith("registration_def")}
+    entries |= {"registration_def": narrow | {"half_resolution": True}}
+    entries |= {"dataset_dir": str(phantoms), "output_dir": str(tmp_path)}
+    message = refusal(["train.yaml", "recipes/best.yaml"], **entries)
+    assert "shows it 8 channels of each image, and it was made for 1" in message
+    assert "put that file before the recipe" in message
