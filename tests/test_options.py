@@ -102,6 +102,17 @@ def test_every_command_looks_for_them_before_anything_else(config):
         assert lines[:2] == [{"_target_": "scripts.errors.show_cause_last"}, FIRST]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "nearest"),
+    [("intensity", "windw", " Did you mean `window`?"), ("crop", "foregrund", " Did you mean `foreground`?")],
+)
+def test_a_word_that_switches_nothing_on_is_refused_with_the_nearest(name, value, nearest):
+    assert f"{name}: expected one of " in refusal(**{name: value})
+    assert refusal(**{name: value}).endswith(f"found '{value}'.{nearest}")
+    refusal(**{name: 3})
+    run(CONFIG | {"intensity": "window", "crop": "$'center'"})
+
+
 def test_a_task_that_there_is_not_is_refused():
     assert checked_tasks("segmentation") == ("segmentation",)
     for wrong in ("registrations", ["segmentation", "detection"], []):

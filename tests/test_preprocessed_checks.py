@@ -83,6 +83,14 @@ def test_good_cases_pass_without_a_word(check):
     assert check([label_with(np.s_[4:12, 4:12, 4:12], np.s_[12:20, 4:12, 4:12])] * 2) == ("", "")
 
 
+def test_values_outside_0_and_1_are_a_fault_of_each_case(check):
+    own = [{"_target_": "LoadImaged", "keys": ["image", "label"], "ensure_channel_first": True}]
+    own[0]["allow_missing_keys"] = True
+    faults, _ = check([label_with(WHOLE)], preprocessing={"_target_": "Compose", "transforms": own})
+    assert faults.count("expected within [0, 1]") == 2  # a, and u, which has no label
+    assert "case 'a': after preprocessing its values lie in [" in faults
+
+
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR"])
 def test_the_share_of_a_structure_that_the_crop_takes_is_told_with_the_size_that_holds_it(check, axes):
     labels = [label_with(np.s_[0:10, 4:12, 4:12], np.s_[12:20, 4:12, 4:12])] * 2  # the crop begins at 4 of 24

@@ -68,6 +68,7 @@ def test_model_yaml_has_values_as_found_and_entries_as_they_stand(tmp_path):
         "network_def": config["network_def"],
         "doubled": "$2 * @spatial_size[0]",
         "pixdim": None,
+        "voxel_size": None,  # no data check has looked
         "ckpt_dir": str(folder.resolve()),
     }
 
@@ -83,7 +84,11 @@ def test_outside_a_config_there_is_a_model_yaml_alone(tmp_path):
     handler.attach(engine)
     engine.run([0])
     assert [path.name for path in tmp_path.iterdir()] == ["model.yaml"]
-    assert yaml.safe_load((tmp_path / "model.yaml").read_text()) == {"num_classes": 3, "ckpt_dir": str(tmp_path)}
+    assert yaml.safe_load((tmp_path / "model.yaml").read_text()) == {
+        "num_classes": 3,
+        "voxel_size": None,
+        "ckpt_dir": str(tmp_path),
+    }
 
 
 def test_what_a_copied_entry_refers_to_is_copied_too_unless_its_value_is_known():

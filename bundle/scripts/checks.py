@@ -77,6 +77,8 @@ class DataCheck:
         self.same_grid_tolerance = same_grid_tolerance
         self.num_workers = num_workers
         self.preprocessing = preprocessing
+        #: of the networks' grid in mm, the median of all cases, once they are checked with their preprocessing
+        self.voxel_size: list[float] | None = None
 
     def run(self) -> None:
         """Check, and log a table with a row per case.
@@ -97,7 +99,9 @@ class DataCheck:
                 f"the data check found {len(faults)} fault{'s' * (len(faults) > 1)}:\n" + "\n".join(faults)
             )
         self._warn_of_unseen_structures(rows)
-        for text in warnings_of([row.seen for row in rows if row.seen], self.multiple):
+        if seen := [row.seen for row in rows if row.seen]:
+            self.voxel_size = [round(float(mm), 4) for mm in np.median([one.spacing for one in seen], axis=0)]
+        for text in warnings_of(seen, self.multiple):
             logger.warning("%s", text)
 
     def _size_faults(self) -> list[str]:

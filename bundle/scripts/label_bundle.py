@@ -87,6 +87,7 @@ class LabelBundle:
         parser = config_parser()
         self.train = {key: value for key, value in parser.get().items() if key not in {*left_out, "_meta_"}}
         model = {"labels": {str(i): label for i, label in self.labels.items()}, "num_classes": len(self.labels) + 1}
+        model["voxel_size"] = parser.get("pixdim")  # of images to come nothing else is known
         self.model = model | with_references(parser, copied, known=model)
         self.source = Path(bundle_root())
 

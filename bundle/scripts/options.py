@@ -36,6 +36,8 @@ __all__ = ["TASKS", "checked_tasks", "refuse_unread", "unread_entries"]
 
 logger = logging.getLogger(__name__)
 
+#: entries that are one of a few words, each of which switches a step of preprocessing on
+CHOICES = {"intensity": ("percentiles", "window"), "crop": ("center", "foreground")}
 TASKS = ("segmentation", "registration")
 
 
@@ -55,17 +57,19 @@ def checked_tasks(tasks: str | Collection[str]) -> tuple[str, ...]:
 
 
 def refuse_unread() -> None:
-    """Refuse values in the config of this run that nothing reads; to be listed first in what a command runs.
+    """Refuse values in the config of this run that nothing reads or knows; to be listed first in what a command runs.
 
     What the configs of this bundle name is accepted with each of its commands, since a ``model.yaml`` has entries for
     several of them; so is what MONAI adds for experiment tracking. An unread mapping of components is no option, and
     may be there for an anchor of YAML or a ``%``, of which no trace is left. It is told in a warning.
 
     Raises:
-        ValueError: names each such entry, its value, and the nearest entry that there is.
+        ValueError: names each such entry, its value, and the nearest entry that there is; or an entry that is none of
+            the words of ``CHOICES``.
     """
     parser = config_parser()
     config = {} if parser is None else {key: value for key, value in parser.get().items() if key != "_meta_"}
+    _refuse_unknown_words(config)
     unread = unread_entries(config)
     known = _known_entries() if unread else set()
     unread = {name: value for name, value in unread.items() if name not in known}
@@ -81,6 +85,15 @@ def refuse_unread() -> None:
             "\n".join(["nothing reads these entries of the config, so they would change nothing:", *faults])
             + "\n  Correct or remove them. Entries of your own are read where others refer to them by `@`."
         )
+
+
+def _refuse_unknown_words(config: Mapping[str, Any]) -> None:
+    """A misspelt word would switch nothing on, and the networks would be shown what they never saw."""
+    for name, words in CHOICES.items():
+        if config.get(name, words[0]) not in words and not str(config[name]).startswith((EXPR_KEY, ID_REF_KEY)):
+            close = difflib.get_close_matches(str(config[name]), words, n=1)
+            nearest = f" Did you mean `{close[0]}`?" if close else ""
+            raise ValueError(f"{name}: expected one of {list(words)}, found {config[name]!r}.{nearest}")
 
 
 def unread_entries(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Preprocessed", "look_at", "warnings_of"]
 
+OUTSIDE_UNIT = 1e-3  # by which values may leave [0, 1], where local correlation and the networks expect them
 CUT_WARNING = 1.0  # percent of a structure that the crop takes away
 ENDS_WARNING = 95.0  # percent of an image at its lowest or highest value: air alone is three quarters of many
 SPACING_WARNING = 1.25  # between the voxel sizes of two cases
@@ -43,6 +44,7 @@ class Preprocessed:
         spacing: their sizes in mm.
         at_ends: percent of the image, padding aside, that has its lowest or its highest value.
         constant: the value of all voxels that are not padding, where there is but one.
+        values: the lowest and the highest one.
         label: classes (D, H, W) on the networks' grid, uint8, of a labelled case.
         cut: structures of the file -> percent of their voxels that lie outside of the networks' grid.
         lost: those that have no voxel on it.
@@ -54,6 +56,7 @@ class Preprocessed:
     spacing: tuple[float, ...]
     at_ends: float = 0.0
     constant: float | None = None
+    values: tuple[float, float] = (0.0, 1.0)
     label: torch.Tensor | None = None
     cut: Mapping[str, float] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
@@ -66,6 +69,11 @@ class Preprocessed:
             faults.append(
                 f"preprocessing makes the image constant: every voxel is {self.constant:g}.\n"
                 "  Choose an `intensity_range` within its values, and a `spatial_size` that shows more than one tissue."
+            )
+        elif self.values[0] < -OUTSIDE_UNIT or self.values[1] > 1 + OUTSIDE_UNIT:
+            faults.append(
+                "after preprocessing its values lie in [{:.4g}, {:.4g}], expected within [0, 1].\n".format(*self.values)
+                + "  Use `intensity` percentiles or window, or let a `preprocessing` of your own end so."
             )
         if self.lost:
             names = ", ".join(f"{name} ({self.cut[name]:.3g} % outside)" for name in self.lost)
@@ -116,6 +124,7 @@ def look_at(
         spacing_of(affine),
         at_ends=100 * at_ends,
         constant=low.item() if low == high else None,
+        values=(low.item(), high.item()),
         **found,
     )
 

@@ -22,6 +22,7 @@ from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser, ReferenceResolver
 
 from scripts import processes
+from scripts.checks import DataCheck
 from scripts.files import write_text
 
 
@@ -36,10 +37,13 @@ class RecordConfig:
         model: entries of ``model.yaml`` by value, such as the labels that were found in the data.
         copied: ids of the config that are copied into ``model.yaml`` as they stand, unresolved, together with the
             entries they refer to, such as the ``sampling`` of a ``state``.
+        data_check: that of the run, which knows the size of the voxels once it has looked at the cases.
     """
 
-    def __init__(self, folder: str, model: Mapping[str, Any], copied: Sequence[str]) -> None:
-        self.folder = Path(folder)
+    def __init__(
+        self, folder: str, model: Mapping[str, Any], copied: Sequence[str], data_check: DataCheck | None = None
+    ) -> None:
+        self.folder, self.data_check = Path(folder), data_check
         parser = config_parser()
         self.merged = parser.get() if parser is not None else None
         self.model = {**model, **(with_references(parser, copied, known=model) if parser is not None else {})}
@@ -50,7 +54,8 @@ class RecordConfig:
             engine.add_event_handler(Events.STARTED, self._write)
 
     def _write(self) -> None:
-        model = {**self.model, "ckpt_dir": str(self.folder.resolve())}
+        voxel_size = None if self.data_check is None else self.data_check.voxel_size
+        model = {**self.model, "voxel_size": voxel_size, "ckpt_dir": str(self.folder.resolve())}
         for name, content in (("config.yaml", self.merged), ("model.yaml", model)):
             if content is not None:
                 write_text(self.folder / name, to_yaml(content))

@@ -96,3 +96,12 @@ def test_a_network_that_replaces_the_one_of_a_recipe_is_refused_with_the_order_o
     message = refusal(["train.yaml", "recipes/best.yaml"], **entries)
     assert "shows it 8 channels of each image, and it was made for 1" in message
     assert "put that file before the recipe" in message
+
+
+@pytest.mark.parametrize("config", ["inference.yaml", "register.yaml"])
+def test_a_size_that_the_networks_cannot_halve_is_refused_before_a_volume_is_read(config, tmp_path):
+    entries = {"spatial_size": [40, 57, 40], "output_dir": str(tmp_path), "dataset_dir": str(tmp_path / "no")}
+    entries = entries if config == "inference.yaml" else entries | {"moving": "no.nii.gz", "fixed": "no.nii.gz"}
+    message = refusal([config], **entries)
+    assert message.startswith("spatial_size: every side of a volume must be a multiple of")
+    assert "Set `spatial_size` to [40, " in message
