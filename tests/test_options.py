@@ -18,7 +18,7 @@ from bundle_runs import CONFIGS, run_bundle
 from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
-from scripts.options import checked_tasks, unread_entries
+from scripts.options import checked_tasks, is_true, unread_entries
 
 FIRST = {"_target_": "scripts.options.refuse_unread"}
 #: a config of a user: options, components that read them, and what the command runs
@@ -100,6 +100,14 @@ def test_every_command_looks_for_them_before_anything_else(config):
     assert commands or config in overlays or "/" in config
     for lines in commands.values():
         assert lines[:2] == [{"_target_": "scripts.errors.show_cause_last"}, FIRST]
+
+
+def test_true_and_false_are_values_or_words_in_any_case_and_nothing_else():
+    assert all(is_true(value, "resume") for value in (True, 1, "1", "true", "True", "YES"))
+    assert not any(is_true(value, "resume") for value in (False, 0, "0", "false", "FALSE", "No"))
+    for wrong in ("ja", "", 2, None):
+        with pytest.raises(ValueError, match="resume: expected true or false.*found"):
+            is_true(wrong, "resume")
 
 
 def test_a_task_that_there_is_not_is_refused():

@@ -32,11 +32,12 @@ from monai.bundle.utils import MERGE_KEY
 from scripts.record import config_parser
 from scripts.weights import bundle_root
 
-__all__ = ["TASKS", "checked_tasks", "refuse_unread", "unread_entries"]
+__all__ = ["TASKS", "checked_tasks", "is_true", "refuse_unread", "unread_entries"]
 
 logger = logging.getLogger(__name__)
 
 TASKS = ("segmentation", "registration")
+TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def checked_tasks(tasks: str | Collection[str]) -> tuple[str, ...]:
@@ -52,6 +53,22 @@ def checked_tasks(tasks: str | Collection[str]) -> tuple[str, ...]:
     if not names or set(names) - set(TASKS):
         raise ValueError(f"tasks: expected one of {list(TASKS)} or both, found {tasks!r}.")
     return names
+
+
+def is_true(value: bool | int | str, option: str) -> bool:
+    """Whether an option is true. On a command line ``false`` is a word, and a word is true to Python.
+
+    Args:
+        value: true, false, yes, no, 1 or 0, as a value or as a word in any case.
+        option: its name, for the message.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    word = str(value).lower()
+    if word not in TRUTHS:
+        raise ValueError(f"{option}: expected true or false (or yes, no, 1, 0), found {value!r}.")
+    return TRUTHS[word]
 
 
 def refuse_unread() -> None:
