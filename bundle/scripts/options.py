@@ -29,10 +29,10 @@ from monai.bundle import (
 )
 from monai.bundle.utils import MERGE_KEY
 
-from scripts.record import config_parser
+from scripts.record import config_parser, config_workflow
 from scripts.weights import bundle_root
 
-__all__ = ["TASKS", "checked_tasks", "is_true", "refuse_unread", "unread_entries"]
+__all__ = ["TASKS", "checked_tasks", "is_true", "refuse_other_runs", "refuse_unread", "unread_entries"]
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +98,32 @@ def refuse_unread() -> None:
             "\n".join(["nothing reads these entries of the config, so they would change nothing:", *faults])
             + "\n  Correct or remove them. Entries of your own are read where others refer to them by `@`."
         )
+
+
+def refuse_other_runs() -> None:
+    """Say that the entry that was run is no command; to be listed in ``finalize``, which follows on every run.
+
+    MONAI evaluates whatever entry it is told to run: ``register`` in the place of ``registering`` would build a
+    component, do nothing with it, and end well. (``initialize`` comes before MONAI can import ``scripts``.)
+
+    Raises:
+        ValueError: it is no list of steps and no expression; names the commands that there are.
+    """
+    workflow = config_workflow()
+    if workflow is None or not (run_id := workflow.run_id):  # without an id, MONAI evaluates all there is
+        return
+    config = workflow.parser.get()
+    steps = workflow.parser.get(run_id)
+    if isinstance(steps, list) or str(steps).startswith((EXPR_KEY, ID_REF_KEY)):
+        return
+    first = {"_target_": "scripts.options.refuse_unread"}
+    commands = [
+        name for name, lines in config.items() if isinstance(lines, list) and (first in lines or "@run" in lines)
+    ]
+    raise ValueError(
+        f"`{run_id}` is no command of these config files, and nothing was done. "
+        f"What `monai.bundle run` takes here: {', '.join(sorted(commands))}."
+    )
 
 
 def unread_entries(config: Mapping[str, Any]) -> dict[str, Any]:
