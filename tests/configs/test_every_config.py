@@ -101,6 +101,24 @@ def test_the_networks_of_a_recipe_take_the_volumes_of_each_data_set(recipe, data
     assert all(side % multiple == 0 for side in size)
 
 
+@pytest.mark.parametrize("data", [[], *([name] for name in OVERLAYS if name.startswith("data/"))])
+@pytest.mark.parametrize(
+    "recipe", [[], ["recipes/best.yaml"], ["recipes/voxelmorph.yaml"], ["recipes/cyclemorph.yaml"]]
+)
+def test_low_memory_leaves_r_its_levels_at_half_resolution_after_any_data_and_recipe(recipe, data):
+    networks = []
+    for run in ([], ["run/low_memory.yaml"]):
+        parser = ConfigParser()
+        parser.read_config([str(CONFIGS / name) for name in ("train.yaml", *data, *recipe, *run)])
+        parser["num_classes"] = 3
+        networks.append(parser.get_parsed_content("registration_def"))
+    usual, low = networks
+    assert low.half_resolution and low.multiple == usual.multiple and len(low.at_full) == 0
+    if usual.half_resolution:  # narrow already: what there was stays
+        shapes = ({key: value.shape for key, value in network.state_dict().items()} for network in networks)
+        assert next(shapes) == next(shapes)
+
+
 def test_inference_has_every_property_that_monai_asks_for(phantoms, tmp_path):
     with workflow(["inference.yaml"], "infer", dataset_dir=str(phantoms), output_dir=str(tmp_path)) as inference:
         assert inference.check_properties() == []
