@@ -85,6 +85,12 @@ def test_two_iterations_teach_the_scheduled_networks_and_no_other(overlay, phant
     assert {f"validation/{name}" for name in curves} == {name for name in values if name.startswith("validation/")}
 
 
+@pytest.mark.parametrize("recipe", [name for name in OVERLAYS if name.startswith("recipes/")])
+def test_the_documents_name_the_state_of_every_recipe(recipe):
+    merged = ConfigParser.load_config_files([str(CONFIGS / name) for name in ("train.yaml", recipe)])
+    assert merged["state"]["_target_"].split(".")[-1] in (CONFIGS.parent / "docs" / "configs.md").read_text()
+
+
 def test_the_light_augmentation_is_one_wherever_it_stands():
     names = ("data/hippocampus.yaml", "data/mouse_brain.yaml", "run/light_augmentation.yaml")
     first, *others = (ConfigParser.load_config_file(CONFIGS / name)["augmentation"] for name in names)
