@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import math
 import random
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_joint import NUM_CLASSES, make_networks, make_pair, make_trainer, make_updates
 
+from scripts.cases import Cases
 from scripts.handlers import FieldCurves, History, PairPicture, SaveWeights, TrainState
 from scripts.pairs import PairDataset, PairSampler, RingSampler
 from scripts.sampling import UniformScale
@@ -107,7 +109,12 @@ def make_validation(networks):
     )
 
 
-def make_training(folder, max_epochs, resume=False, seed=0, watching=None):
+CASES = Cases(
+    {1: "front", 2: "back"}, *(tuple({"case": name} for name in names) for names in ("mn", "abc", "vw", "xyz"))
+)
+
+
+def make_training(folder, max_epochs, resume=False, seed=0, watching=None, cases=CASES):
     """DeepRS with all that is random: pairs, augmentation, dropout, the noise of D, and the sampling factor."""
     watching = [FieldCurves("training/", interval=2)] if watching is None else watching
     networks = make_networks(seed, dropout=0.2, noise_std=0.1)
@@ -124,7 +131,7 @@ def make_training(folder, max_epochs, resume=False, seed=0, watching=None):
         *watching,
         History(str(folder / "history.csv"), interval=2, evaluator=evaluator),
         *(SaveWeights(str(folder), {file: networks[name]}, evaluator, key) for file, (name, key) in best.items()),
-        TrainState(str(folder / "train_state.pt"), networks, updates, resume),
+        TrainState(str(folder / "train_state.pt"), networks, updates, resume, cases),
     ]
     loader = DataLoader(dataset, batch_sampler=sampler)
     options = {"max_epochs": max_epochs, "augmentation": augmentation(), "train_handlers": handlers}
@@ -205,6 +212,32 @@ def test_a_finished_training_resumed_does_nothing(uninterrupted):
     trainer.run()
     assert {path: path.read_bytes() for path in uninterrupted.iterdir()} == before
     assert trainer.state.epoch == 4
+
+
+def test_a_training_is_resumed_with_its_own_cases_only(uninterrupted):
+    before = {path: path.read_bytes() for path in uninterrupted.iterdir()}
+    other = replace(CASES, labeled=({"case": "n"}, {"case": "x"}), test=tuple({"case": name} for name in "myz"))
+    trainer = make_training(uninterrupted, max_epochs=5, resume=True, cases=other)
+    with pytest.raises(ValueError, match="of a training with other cases") as refused:
+        trainer.run()
+    message = str(refused.value)
+    assert "\n  labeled: no longer m; new x\n  test: no longer x; new m\n" in message
+    assert "unlabeled:" not in message and "`config.yaml` beside it" in message and "another `--output_dir`" in message
+    assert {path: path.read_bytes() for path in uninterrupted.iterdir()} == before
+
+
+def test_a_training_of_an_older_version_which_named_no_cases_is_resumed_with_a_warning(tmp_path, caplog):
+    make_training(tmp_path, max_epochs=1, cases=None).run()
+    assert "cases" not in load(tmp_path / "train_state.pt")
+    trainer = make_training(tmp_path, max_epochs=2, resume=True)
+    trainer.run()
+    assert trainer.state.epoch == 2 and "does not name its cases" in caplog.text
+    assert load(tmp_path / "train_state.pt")["cases"] == {
+        "labeled": ["m", "n"],
+        "unlabeled": ["a", "b", "c"],
+        "validation": ["v", "w"],
+        "test": ["x", "y", "z"],
+    }
 
 
 # ---- history

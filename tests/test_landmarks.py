@@ -184,6 +184,24 @@ def test_landmarks_of_other_pairs_do_not_make_up_for_a_missing_label(dataset, wr
         evaluate(dataset, {"registration": SAME_SHIFT}, tasks=["registration"], **options)
 
 
+def test_points_outside_the_fixed_image_are_counted_in_one_warning_that_asks_for_their_system(dataset, caplog):
+    for role in AFFINES:
+        mark(dataset, role, VOXELS, coordinates="LPS")
+    evaluated(dataset, SAME_SHIFT, coordinates="LPS")
+    assert "outside the fixed image" not in caplog.text
+    evaluated(dataset, SAME_SHIFT, coordinates="RAS")  # taken for what they are not, they lie on the other side
+    (warning,) = [record.getMessage() for record in caplog.records if "outside the fixed" in record.getMessage()]
+    assert warning.startswith("3 of 3 landmarks, in 1 of 1 pairs, lie outside") and "LPS or RAS?" in warning
+
+
+def test_points_on_the_outer_faces_of_the_fixed_image_are_inside_and_only_those_beyond_are_counted(dataset, caplog):
+    voxels = np.array([(-0.49, 9.0, 7.0), (15.0, 23.49, 14.0), (10.5, 16.25, -0.6)])
+    for role in AFFINES:
+        mark(dataset, role, voxels)
+    evaluated(dataset, SAME_SHIFT)
+    assert "1 of 3 landmarks, in 1 of 1 pairs, lie outside the fixed image" in caplog.text
+
+
 # ---- faults, all of them before anything is registered
 
 

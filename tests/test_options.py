@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from bundle_runs import CONFIGS, run_bundle
+from bundle_runs import CONFIGS, TINY, run_bundle, workflow
 from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
-from scripts.options import checked_tasks, unread_entries
+from scripts.errors import root_cause
+from scripts.options import checked_tasks, is_true, unread_entries
 
 FIRST = {"_target_": "scripts.options.refuse_unread"}
 #: a config of a user: options, components that read them, and what the command runs
@@ -111,6 +112,78 @@ def test_a_word_that_switches_nothing_on_is_refused_with_the_nearest(name, value
     assert refusal(**{name: value}).endswith(f"found '{value}'.{nearest}")
     refusal(**{name: 3})
     run(CONFIG | {"intensity": "window", "crop": "$'center'"})
+
+
+@pytest.mark.parametrize(
+    ("run_id", "configs", "commands"),
+    [
+        ("train", ["train.yaml"], "checking, run, training"),
+        ("validate", ["train.yaml", "multi_gpu_train.yaml"], "checking, run, training"),
+        ("train::trainer", ["train.yaml"], "checking, run, training"),
+        ("evaluation", ["train.yaml", "evaluate.yaml"], "checking, evaluating, run, training"),
+        ("app_dir", ["train.yaml", "label.yaml"], "checking, labeling, run, training"),
+        ("register", ["register.yaml"], "registering, run"),
+        ("sequence", ["register.yaml", "sequence.yaml"], "registering, run"),
+        ("apply", ["apply.yaml"], "applying, run"),
+        ("prepare", ["prepare.yaml"], "preparing, preparing_pairs, restoring, run"),
+        ("restore", ["prepare.yaml"], "preparing, preparing_pairs, restoring, run"),
+        ("report", ["report.yaml"], "pooling, reporting, run"),
+    ],
+)
+def test_an_entry_that_is_no_command_fails_and_the_commands_are_named(run_id, configs, commands, phantoms, tmp_path):
+    entries = TINY if "train.yaml" in configs else {}
+    if "evaluate.yaml" in configs:
+        entries = TINY | {"evaluation::networks": {}}  # without weights
+    entries = entries | {"dataset_dir": str(phantoms), "output_dir": str(tmp_path), "run_id": run_id}
+    with pytest.raises(RuntimeError) as stopped, workflow(configs, **entries) as wrong:
+        wrong.run()
+    assert str(root_cause(stopped.value)) == (
+        f"`{run_id}` is no command of these config files, and nothing was done. "
+        f"What `monai.bundle run` takes here: {commands}."
+    )
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".pt", ".csv", ".gz", ".json")]
+
+
+def test_the_command_refuses_a_component_as_its_last_line():
+    done = run_bundle("register", ["configs/register.yaml"], moving="a.nii.gz", fixed="b.nii.gz")
+    assert done.returncode != 0 and done.stdout.splitlines()[-1].endswith("takes here: registering, run.")
+
+
+def test_a_command_of_a_users_own_is_run(tmp_path):
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("mine:\n- '$print(1 + 1)'\nshorter: $1 + 1\n")
+    for run_id in ("mine", "shorter"):  # and neither fails when it is over
+        with workflow(["register.yaml", overlay], run_id=run_id) as own:
+            own.run()
+
+
+def test_true_and_false_are_values_or_words_in_any_case_and_nothing_else():
+    assert all(is_true(value, "resume") for value in (True, 1, "1", "true", "True", "YES"))
+    assert not any(is_true(value, "resume") for value in (False, 0, "0", "false", "FALSE", "No"))
+    for wrong in ("ja", "", 2, None):
+        with pytest.raises(ValueError, match="resume: expected true or false.*found"):
+            is_true(wrong, "resume")
+
+
+@pytest.mark.parametrize(
+    ("files", "entry", "missing"),
+    [
+        (["train.yaml"], "updates::registration::terms::similarty::weight", "similarty"),
+        ([], "updates::registration::terms::similarity::weight", "updates"),  # an overlay before train.yaml
+    ],
+)
+def test_a_wrong_name_above_the_last_ends_as_the_documents_say_before_anything_of_the_bundle_runs(
+    files, entry, missing
+):
+    parser = ConfigParser()
+    for file in files:
+        parser.read_config(str(CONFIGS / file))
+    with pytest.raises(KeyError) as stopped:
+        parser.update({entry: 2})
+    assert str(stopped.value) == f"'query key: {missing}'"
+    assert str(stopped.value) in (CONFIGS.parent / "docs" / "configs.md").read_text()
+    if files:
+        assert "did you mean 'similarity'?" in str(stopped.value.__cause__)
 
 
 def test_a_task_that_there_is_not_is_refused():

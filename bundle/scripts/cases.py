@@ -17,7 +17,7 @@ label, even where the datalist names one or a file of its name lies among the la
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ import numpy as np
 
 from scripts.datalist import LISTS, SUFFIXES, check_lists, find_volumes, read_json, resolve_entry, scan_folder
 
-__all__ = ["Cases", "load_cases", "load_images"]
+__all__ = ["Cases", "load_cases", "load_images", "refuse_other_cases"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,40 @@ class Cases:
     def num_classes(self) -> int:
         """K + 1: the structures and the background."""
         return len(self.labels) + 1
+
+    def names(self) -> dict[str, list[str]]:
+        """The names of the cases, list by list."""
+        return {key: [case["case"] for case in getattr(self, key)] for key in LISTS}
+
+
+def refuse_other_cases(cases: Cases, saved: Mapping[str, Sequence[str]], path: str | Path) -> None:
+    """Refuse to resume a training with other cases than it had: one that it learnt from could become a test case.
+
+    Args:
+        cases: those of this run.
+        saved: the :meth:`Cases.names` of the training.
+        path: the file that holds them, for the message.
+
+    Raises:
+        ValueError: names each list that differs and the cases that only one of the two has in it.
+    """
+    faults = []
+    for key, names in cases.names().items():
+        now, before = set(names), set(saved.get(key, ()))
+        parts = [("no longer", before - now), ("new", now - before)]
+        told = [f"{what} {_first_names(differing)}" for what, differing in parts if differing]
+        faults += [f"  {key}: {'; '.join(told)}"] if told else []
+    if faults:
+        raise ValueError(
+            "\n".join([f"'{path}' is of a training with other cases than this config gives:", *faults])
+            + "\n  Resume with `dataset_dir`, `datalist`, `num_labeled`, `num_unlabeled`, `fold` and `seed` as the "
+            "`config.yaml` beside it has them, or choose another `--output_dir`."
+        )
+
+
+def _first_names(names: Set[str], shown: int = 4) -> str:
+    first, more = sorted(names)[:shown], len(names) - shown
+    return ", ".join(first) + (f" and {more} more" if more > 0 else "")
 
 
 def load_cases(

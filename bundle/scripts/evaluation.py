@@ -230,6 +230,8 @@ class Evaluation:
             return self._score_registration(*(load(case["image"]) for case in pair))
 
         tables = for_each(pairs, score, "registration")
+        if self.landmarks is not None:
+            self.landmarks.warn_of_points_outside()
         ranking = [
             (*(mean([row[key] for row in table]) for key in ("dice", "identity_dice")), *pair)
             for (table, _), pair in zip(tables, pairs, strict=True)

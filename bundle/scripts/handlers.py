@@ -27,6 +27,7 @@ from ignite.handlers import ProgressBar
 from torch.utils.tensorboard import SummaryWriter
 
 from scripts import processes
+from scripts.cases import Cases, refuse_other_cases
 from scripts.engine import Update
 from scripts.files import replacing
 from scripts.metrics import folding_percent
@@ -200,10 +201,11 @@ class TrainState:
         networks: name -> network.
         updates: name -> update.
         resume: go on from the file when it is there. Otherwise a file that is there stops the run before it starts.
+        cases: those of the training, whose names are saved; ``None``: whatever cases there were.
 
     Raises:
         FileExistsError: when training starts in a folder that holds another one.
-        ValueError: when what is to be resumed is a training with other networks or updates.
+        ValueError: when what is to be resumed is a training with other cases, networks or updates.
         ValueError: while training, when weights are no longer finite; what was saved before stays.
     """
 
@@ -213,9 +215,10 @@ class TrainState:
         networks: Mapping[str, torch.nn.Module],
         updates: Mapping[str, Update],
         resume: bool = False,
+        cases: Cases | None = None,
     ) -> None:
         self.path, self.networks, self.updates = Path(path), dict(networks), dict(updates)
-        self.resume = resume
+        self.resume, self.cases = resume, cases
 
     def attach(self, engine: Engine) -> None:
         """Listen to the trainer; to be listed after :class:`SaveWeights`, whose best values are saved."""
@@ -238,7 +241,13 @@ class TrainState:
                 f"'{self.path}' is there: this folder holds a training already. Add `--resume true` to go on with it, "
                 "or choose another `--output_dir`."
             )
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        self._go_on(engine, torch.load(self.path, map_location="cpu", weights_only=True))
+
+    def _go_on(self, engine: Engine, state: Mapping[str, Any]) -> None:
+        if self.cases is not None and "cases" in state:
+            refuse_other_cases(self.cases, state["cases"], self.path)
+        elif self.cases is not None:
+            logger.warning("'%s' is of an older version and does not name its cases: nothing compares them", self.path)
         try:
             for name, network in self.networks.items():
                 network.load_state_dict(state["networks"][name])
@@ -265,7 +274,7 @@ class TrainState:
             "updates": {name: update.state_dict() for name, update in self.updates.items()},
             "best": engine.state.best,
             "random": _random_state(),
-        }
+        } | ({} if self.cases is None else {"cases": self.cases.names()})
         save_atomically(state, self.path)
 
 

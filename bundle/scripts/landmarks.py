@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,12 +21,15 @@ from typing import Any
 
 import torch
 
+from scripts import processes
 from scripts.metrics import target_registration_error
 from scripts.points import points_suffix, read_point_set
 from scripts.registration import Subject
-from scripts.spatial import transform_points
+from scripts.spatial import change_grid, inside_grid, transform_points
 
 __all__ = ["Landmarks"]
+
+logger = logging.getLogger(__name__)
 
 #: names, and positions (N, 3) in the moving and in the fixed image, RAS mm
 Correspondence = tuple[list[str], torch.Tensor, torch.Tensor]
@@ -60,6 +64,7 @@ class Landmarks:
         if not self.files:
             raise FileNotFoundError(f"no landmarks in '{self.folder}': expected CASE.csv, CASE.fcsv or CASE.mrk.json.")
         self._points = cache(self._read)
+        self._outside: dict[tuple[str, str], torch.Tensor] = {}  # of each pair scored: which of its landmarks
 
     def check(self, pairs: Sequence[tuple[Mapping, Mapping]]) -> None:
         """Refuse landmarks that do not belong to these pairs, before anything is computed.
@@ -104,6 +109,8 @@ class Landmarks:
         if found is None:
             return []
         names, there, here = found
+        voxels = change_grid(here, torch.eye(4), fixed.file.affine)
+        self._outside[moving.case, fixed.case] = ~inside_grid(voxels, fixed.file.shape[1:])
         affines = fixed.network.affine, moving.network.affine
         carried, unmoved = (
             target_registration_error(transform_points(here, field.cpu(), *affines), there).tolist()
@@ -113,6 +120,22 @@ class Landmarks:
             {"moving": moving.case, "fixed": fixed.case, "landmark": name, "tre": tre, "identity_tre": before}
             for name, tre, before in zip(names, carried, unmoved, strict=True)
         ]
+
+    def warn_of_points_outside(self) -> None:
+        """Say how many of the landmarks scored lie outside the file of their fixed image; all processes call it."""
+        counts = {
+            "landmarks": sum(len(outside) for outside in self._outside.values()),
+            "pairs": len(self._outside),
+            "outside": sum(int(outside.sum()) for outside in self._outside.values()),
+            "pairs_outside": sum(bool(outside.any()) for outside in self._outside.values()),
+        }
+        counts = processes.add_up(counts)
+        if counts["outside"] and processes.rank() == 0:
+            logger.warning(
+                "%(outside)d of %(landmarks)d landmarks, in %(pairs_outside)d of %(pairs)d pairs, lie outside the "
+                "fixed image, and their errors say nothing. LPS or RAS? Of a CSV `coordinates` says it.",
+                counts,
+            )
 
     def _read(self, case: str) -> dict[str, torch.Tensor]:
         points = read_point_set(self.files[case], self.coordinates)

@@ -29,16 +29,17 @@ from monai.bundle import (
 )
 from monai.bundle.utils import MERGE_KEY
 
-from scripts.record import config_parser
+from scripts.record import config_parser, config_workflow
 from scripts.weights import bundle_root
 
-__all__ = ["TASKS", "checked_tasks", "refuse_unread", "unread_entries"]
+__all__ = ["TASKS", "checked_tasks", "is_true", "refuse_other_runs", "refuse_unread", "unread_entries"]
 
 logger = logging.getLogger(__name__)
 
 #: entries that are one of a few words, each of which switches a step of preprocessing on
 CHOICES = {"intensity": ("percentiles", "window"), "crop": ("center", "foreground")}
 TASKS = ("segmentation", "registration")
+TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def checked_tasks(tasks: str | Collection[str]) -> tuple[str, ...]:
@@ -54,6 +55,22 @@ def checked_tasks(tasks: str | Collection[str]) -> tuple[str, ...]:
     if not names or set(names) - set(TASKS):
         raise ValueError(f"tasks: expected one of {list(TASKS)} or both, found {tasks!r}.")
     return names
+
+
+def is_true(value: bool | int | str, option: str) -> bool:
+    """Whether an option is true. On a command line ``false`` is a word, and a word is true to Python.
+
+    Args:
+        value: true, false, yes, no, 1 or 0, as a value or as a word in any case.
+        option: its name, for the message.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    word = str(value).lower()
+    if word not in TRUTHS:
+        raise ValueError(f"{option}: expected true or false (or yes, no, 1, 0), found {value!r}.")
+    return TRUTHS[word]
 
 
 def refuse_unread() -> None:
@@ -94,6 +111,32 @@ def _refuse_unknown_words(config: Mapping[str, Any]) -> None:
             close = difflib.get_close_matches(str(config[name]), words, n=1)
             nearest = f" Did you mean `{close[0]}`?" if close else ""
             raise ValueError(f"{name}: expected one of {list(words)}, found {config[name]!r}.{nearest}")
+
+
+def refuse_other_runs() -> None:
+    """Say that the entry that was run is no command; to be listed in ``finalize``, which follows on every run.
+
+    MONAI evaluates whatever entry it is told to run: ``register`` in the place of ``registering`` would build a
+    component, do nothing with it, and end well. (``initialize`` comes before MONAI can import ``scripts``.)
+
+    Raises:
+        ValueError: it is no list of steps and no expression; names the commands that there are.
+    """
+    workflow = config_workflow()
+    if workflow is None or not (run_id := workflow.run_id):  # without an id, MONAI evaluates all there is
+        return
+    config = workflow.parser.get()
+    steps = workflow.parser.get(run_id)
+    if isinstance(steps, list) or str(steps).startswith((EXPR_KEY, ID_REF_KEY)):
+        return
+    first = {"_target_": "scripts.options.refuse_unread"}
+    commands = [
+        name for name, lines in config.items() if isinstance(lines, list) and (first in lines or "@run" in lines)
+    ]
+    raise ValueError(
+        f"`{run_id}` is no command of these config files, and nothing was done. "
+        f"What `monai.bundle run` takes here: {', '.join(sorted(commands))}."
+    )
 
 
 def unread_entries(config: Mapping[str, Any]) -> dict[str, Any]:

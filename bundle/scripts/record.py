@@ -15,15 +15,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from ignite.engine import Engine, Events
-from monai.bundle import ConfigParser, ReferenceResolver
+from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
 
 from scripts import processes
 from scripts.checks import DataCheck
 from scripts.files import write_text
+
+Caller = TypeVar("Caller")
 
 
 class RecordConfig:
@@ -79,10 +81,19 @@ def config_parser() -> ConfigParser | None:
     A config cannot refer to itself as text: ``%`` copies would be evaluated like everything else. The parser is however
     always on the call stack while it instantiates a component.
     """
+    return _caller(ConfigParser)
+
+
+def config_workflow() -> ConfigWorkflow | None:
+    """The workflow of `monai.bundle run` that is building the caller, or None outside of one."""
+    return _caller(ConfigWorkflow)
+
+
+def _caller(kind: type[Caller]) -> Caller | None:
     frame = inspect.currentframe()
     while frame is not None:
-        if isinstance(parser := frame.f_locals.get("self"), ConfigParser):
-            return parser
+        if isinstance(caller := frame.f_locals.get("self"), kind):
+            return caller
         frame = frame.f_back
     return None
 

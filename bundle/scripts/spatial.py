@@ -98,6 +98,19 @@ def change_grid(voxels: torch.Tensor, affine: torch.Tensor, grid_affine: torch.T
     return _apply(_inverse(_affine(grid_affine)) @ _affine(affine), voxels.double())
 
 
+def inside_grid(voxels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Whether voxel coordinates lie between the outer faces of the border voxels of a grid.
+
+    Args:
+        voxels: shape (..., 3).
+        shape: number of voxels of the grid along the three array axes.
+
+    Returns:
+        Shape (...).
+    """
+    return ((voxels >= -0.5) & (voxels <= voxels.new_tensor(shape) - 0.5)).all(dim=-1)
+
+
 def outside_grid(
     mask: torch.Tensor, affine: torch.Tensor, grid_affine: torch.Tensor, grid_shape: Sequence[int]
 ) -> torch.Tensor:
@@ -118,7 +131,7 @@ def outside_grid(
         ValueError: when an affine is not 4x4 and invertible.
     """
     chunks = mask.as_subclass(torch.Tensor).nonzero().split(POINTS_AT_ONCE)
-    return torch.cat([~_inside(change_grid(chunk, affine, grid_affine), grid_shape) for chunk in chunks])
+    return torch.cat([~inside_grid(change_grid(chunk, affine, grid_affine), grid_shape) for chunk in chunks])
 
 
 def transform_points(
@@ -286,12 +299,7 @@ def sample_label_at(label: torch.Tensor, affine: torch.Tensor, points_ras: torch
 def _read(image: torch.Tensor, voxels: torch.Tensor, mode: str, fill: float) -> torch.Tensor:
     """Values (C, N) at voxel coordinates (N, 3), ``fill`` beyond the outer faces of the border voxels."""
     values = sample_voxels(image[None], voxels[None, None, None], mode=mode, padding_mode="border")[0, :, 0, 0]
-    return values.masked_fill(~_inside(voxels, image.shape[1:]), fill)
-
-
-def _inside(voxels: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """Whether voxel coordinates (..., 3) lie between the outer faces of the border voxels."""
-    return ((voxels >= -0.5) & (voxels <= voxels.new_tensor(shape) - 0.5)).all(dim=-1)
+    return values.masked_fill(~inside_grid(voxels, image.shape[1:]), fill)
 
 
 def _slabs(shape: Sequence[int], affine: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:

@@ -85,6 +85,12 @@ def test_two_iterations_teach_the_scheduled_networks_and_no_other(overlay, phant
     assert {f"validation/{name}" for name in curves} == {name for name in values if name.startswith("validation/")}
 
 
+@pytest.mark.parametrize("recipe", [name for name in OVERLAYS if name.startswith("recipes/")])
+def test_the_documents_name_the_state_of_every_recipe(recipe):
+    merged = ConfigParser.load_config_files([str(CONFIGS / name) for name in ("train.yaml", recipe)])
+    assert merged["state"]["_target_"].split(".")[-1] in (CONFIGS.parent / "docs" / "configs.md").read_text()
+
+
 def test_the_light_augmentation_is_one_wherever_it_stands():
     names = ("data/hippocampus.yaml", "data/mouse_brain.yaml", "run/light_augmentation.yaml")
     first, *others = (ConfigParser.load_config_file(CONFIGS / name)["augmentation"] for name in names)
@@ -99,6 +105,24 @@ def test_the_networks_of_a_recipe_take_the_volumes_of_each_data_set(recipe, data
     parser["num_classes"] = 3
     multiple, size = parser.get_parsed_content("multiple"), parser.get_parsed_content("spatial_size")
     assert all(side % multiple == 0 for side in size)
+
+
+@pytest.mark.parametrize("data", [[], *([name] for name in OVERLAYS if name.startswith("data/"))])
+@pytest.mark.parametrize(
+    "recipe", [[], ["recipes/best.yaml"], ["recipes/voxelmorph.yaml"], ["recipes/cyclemorph.yaml"]]
+)
+def test_low_memory_leaves_r_its_levels_at_half_resolution_after_any_data_and_recipe(recipe, data):
+    networks = []
+    for run in ([], ["run/low_memory.yaml"]):
+        parser = ConfigParser()
+        parser.read_config([str(CONFIGS / name) for name in ("train.yaml", *data, *recipe, *run)])
+        parser["num_classes"] = 3
+        networks.append(parser.get_parsed_content("registration_def"))
+    usual, low = networks
+    assert low.half_resolution and low.multiple == usual.multiple and len(low.at_full) == 0
+    if usual.half_resolution:  # narrow already: what there was stays
+        shapes = ({key: value.shape for key, value in network.state_dict().items()} for network in networks)
+        assert next(shapes) == next(shapes)
 
 
 def test_inference_has_every_property_that_monai_asks_for(phantoms, tmp_path):

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,43 @@ def test_a_training_is_not_resumed_by_another_recipe(trained, phantoms):
     assert "choose another `--output_dir`" in message
     after = contents(trained)
     assert all(after[name] == content for name, content in before.items() if name.endswith(".pt"))
+
+
+@pytest.mark.parametrize(
+    "other", [{"num_labeled": 1}, {"num_labeled": 1, "fold": 1}, {"datalist": "turned.json"}, {"num_unlabeled": 2}]
+)
+def test_a_training_is_not_resumed_with_other_cases(other, trained, phantoms, tmp_path):
+    if "datalist" in other:  # the labelled cases have become those of the test
+        lists = json.loads((phantoms / "datalist.json").read_text())
+        for case in (case for cases in lists.values() if isinstance(cases, list) for case in cases):
+            case |= {key: str(phantoms / case[key]) for key in ("image", "label") if key in case}
+        lists["labeled"], lists["test"] = lists["test"], lists["labeled"]
+        other = {"datalist": str(tmp_path / "turned.json")}
+        Path(other["datalist"]).write_text(json.dumps(lists))
+    before = contents(trained)
+    entries = TINY | {"num_labeled": 2, "dataset_dir": str(phantoms), "output_dir": str(trained), "resume": True}
+    message = refusal(["train.yaml"], **entries | {"max_epochs": 2} | other)
+    assert "of a training with other cases" in message and "`config.yaml` beside it" in message
+    assert ("  unlabeled: no longer" if "num_unlabeled" in other else "  labeled: no longer") in message
+    after = contents(trained)
+    assert all(after[name] == content for name, content in before.items() if name.endswith((".pt", ".yaml")))
+
+
+@pytest.mark.parametrize("word", ["yes", "TRUE", 1])
+def test_more_epochs_with_the_same_cases_are_no_other_training(word, trained, phantoms, tmp_path):
+    for name, content in contents(trained).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    entries = {"dataset_dir": str(phantoms), "output_dir": str(tmp_path), "resume": word, "max_epochs": 2}
+    with workflow(["train.yaml"], **TINY | entries) as training:
+        training.run()
+        assert training.parser.get_parsed_content("train::trainer").state.iteration == 4
+
+
+def test_a_word_that_is_neither_true_nor_false_is_refused(phantoms, tmp_path):
+    entries = {"dataset_dir": str(phantoms), "output_dir": str(tmp_path), "resume": "perhaps"}
+    message = refusal(["train.yaml"], **TINY | entries)
+    assert message == "resume: expected true or false (or yes, no, 1, 0), found 'perhaps'."
 
 
 def test_a_network_that_replaces_the_one_of_a_recipe_is_refused_with_the_order_of_files(phantoms, tmp_path):

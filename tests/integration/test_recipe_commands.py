@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""BRBS by the commands of DeepRS: trained, evaluated, and its weights used on files."""
+"""Recipes with networks of their own by the commands of DeepRS: trained, resumed, evaluated, and used on files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,28 @@ import json
 
 import nibabel as nib
 import pytest
+import torch
 import yaml
 from bundle_runs import succeed, tiny
 
-RECIPE = ["configs/train.yaml", "configs/recipes/brbs.yaml"]
-
 
 @pytest.mark.slow
-def test_brbs_trains_evaluates_segments_and_registers_by_the_commands_of_deeprs(phantoms, tmp_path):
+@pytest.mark.parametrize("recipe", ["brbs", "pc_reg", "pc_reg_rt"])
+def test_a_recipe_trains_resumes_evaluates_segments_and_registers_by_the_commands_of_deeprs(
+    recipe, phantoms, tmp_path, request
+):
     overlay, out = tmp_path / "tiny.yaml", tmp_path / "out"
-    overlay.write_text(yaml.safe_dump(tiny([name.removeprefix("configs/") for name in RECIPE])))
-    configs, model = [*RECIPE, overlay], out / "model.yaml"
-    succeed("training", configs, dataset_dir=phantoms, output_dir=out)
+    overlay.write_text(yaml.safe_dump(tiny(["train.yaml", f"recipes/{recipe}.yaml"])))
+    configs, model = ["configs/train.yaml", f"configs/recipes/{recipe}.yaml", overlay], out / "model.yaml"
+    options = {"dataset_dir": phantoms, "output_dir": out}
+    if recipe == "pc_reg_rt":
+        options["pretrained"] = request.getfixturevalue("pc_reg")  # the stage before this one
+    succeed("training", configs, **options)
+    first = torch.load(out / "train_state.pt", weights_only=True)
+    said = succeed("training", configs, resume=True, max_epochs=2, **options)
+    second = torch.load(out / "train_state.pt", weights_only=True)
+    assert "resumed after epoch 1" in said and [state["iteration"] for state in (first, second)] == [2, 4]
+    assert first["networks"].keys() == second["networks"].keys() >= {"segmentation", "registration"}
     assert {path.name for path in out.glob("*.pt")} == {"model.pt", "model_registration.pt", "train_state.pt"}
 
     options = {"dataset_dir": phantoms, "output_dir": tmp_path / "eval", "ckpt_dir": out, "max_pairs": 2}
