@@ -276,15 +276,15 @@ def shape_faults(array: np.ndarray, what: str, path: str) -> list[str]:
     ]
 
 
-def image_faults(image: Volume) -> list[str]:
-    """Say where an image has values that nothing can be learnt from, or computed with."""
+def image_faults(image: Volume, may_be_constant: bool = False) -> list[str]:
+    """Say where an image has values that nothing can be computed with, or, where it is constant, learnt from."""
     array = image.array
     if array.dtype.kind == "f" and (bad := array.size - int(np.isfinite(array).sum())):
         return [
             f"the image holds {bad} values that are not finite (NaN or infinite). "
             "Replace them, for example by the lowest value of the image."
         ]
-    if array.min() == array.max():
+    if not may_be_constant and array.min() == array.max():
         return [
             f"the image is constant: every voxel is {array.min():g}. Export it again if it is empty, or leave it out."
         ]

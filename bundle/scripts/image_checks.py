@@ -43,11 +43,12 @@ def fill_number(value: Any) -> float:
         raise ValueError(f"--fill_value '{value}': expected a number, that of air: 0 for MR, -1024 for CT.") from error
 
 
-def check_files(files: Iterable[tuple[str, str | Path]]) -> None:
+def check_files(files: Iterable[tuple[str, str | Path]], may_be_constant: bool = False) -> None:
     """Refuse files that nothing can be computed from, all at once.
 
     Args:
         files: (option, path); an option that ends in ``label`` is one of a label, and the values are not looked at.
+        may_be_constant: let images pass that have one value only.
 
     Raises:
         ValueError: names each faulty file, its option, what is wrong, and what to do.
@@ -55,16 +56,16 @@ def check_files(files: Iterable[tuple[str, str | Path]]) -> None:
     faults = [
         f"--{option} '{path}': {fault}"
         for option, path in files
-        for fault in _file_faults(path, "label" if option.endswith("label") else "image")
+        for fault in _file_faults(path, "label" if option.endswith("label") else "image", may_be_constant)
     ]
     if faults:
         raise ValueError("\n".join(faults))
 
 
-def _file_faults(path: str | Path, what: str) -> list[str]:
+def _file_faults(path: str | Path, what: str, may_be_constant: bool = False) -> list[str]:
     faults: list[str] = []
     volume = read_volume(str(path), what, faults)
-    return faults if volume is None or what == "label" else image_faults(volume)
+    return faults if volume is None or what == "label" else image_faults(volume, may_be_constant)
 
 
 class ImageCheck:
