@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -51,6 +52,8 @@ def pair(tmp_path_factory):
     write_displacement(folder / "warp.nii.gz", displacement, grid)
     write_field_transform(folder / "transform.h5", displacement, grid)
     sitk.WriteTransform(AFFINE, str(folder / "affine.tfm"))
+    (folder / "truncated.nii.gz").write_bytes((folder / "moving.nii.gz").read_bytes()[:2000])
+    volume(folder / "nan.nii.gz", noise()[0].float().index_fill(0, torch.tensor(3), torch.nan), moving)
     write_points(folder / "fixed.csv", PointSet(points_of(grid), tuple("abcdef"), "LPS"))
     return folder
 
@@ -96,12 +99,13 @@ def test_a_label_keeps_its_ids_and_is_not_blended(pair, tmp_path):
     assert (np.asarray(file.dataobj) == expected).mean() > 0.999
 
 
-def test_a_label_map_given_as_an_image_is_blended_with_a_warning(pair, tmp_path, caplog):
-    apply(pair, tmp_path / "images")
-    assert "label map" not in caplog.text
-    apply(pair, tmp_path / "labels", image=pair / "moving_label.nii.gz")
-    assert f"{pair / 'moving_label.nii.gz'} looks like a label map" in caplog.text and "--label" in caplog.text
-    assert not set(written(tmp_path / "labels" / "moving_label_warped.nii.gz").unique().tolist()) <= {0, 205, 500, 850}
+def test_a_label_map_given_as_an_image_is_refused_and_an_image_of_whole_numbers_is_not(pair, tmp_path):
+    with pytest.raises(ValueError, match=f"--image '{pair / 'moving_label.nii.gz'}' looks like a label map.*--label"):
+        apply(pair, tmp_path / "labels", image=pair / "moving_label.nii.gz")
+    assert not (tmp_path / "labels").exists()
+    numbers = (1000 * noise()[0]).to(torch.int16)  # as CT has it
+    apply(pair, tmp_path / "images", image=volume(tmp_path / "ct.nii.gz", numbers, OBLIQUE[1]))
+    assert (tmp_path / "images" / "ct_warped.nii.gz").exists()
 
 
 @pytest.mark.parametrize("order", ["field first", "affine first"])
@@ -215,6 +219,11 @@ def test_outside_the_moving_image_is_the_fill_value(pair, tmp_path):
         ({"image": "warp.nii.gz"}, "not one 3D volume"),
         ({"transform": [{"inverted": "a"}]}, r"found \{'inverted': 'a'\}"),
         ({"points": "fixed.csv"}, "does not say whether its points are LPS or RAS"),
+        ({"fill_value": "air"}, "--fill_value 'air': expected a number"),
+        ({"image": "nan.nii.gz"}, r"^--image 'nan\.nii\.gz': the image holds .* not finite .* Replace them"),
+        ({"image": "truncated.nii.gz"}, r"^--image 'truncated\.nii\.gz': the image cannot be read"),
+        ({"label": "truncated.nii.gz"}, r"^--label 'truncated\.nii\.gz': the label cannot be read"),
+        ({"label": "moving.nii.gz", "combined": "whole.nii.gz"}, "numbers with fractions, so it is no label map"),
     ],
 )
 def test_a_command_that_cannot_work_says_why(options, message, pair, tmp_path, monkeypatch):
@@ -223,6 +232,23 @@ def test_a_command_that_cannot_work_says_why(options, message, pair, tmp_path, m
     with pytest.raises(ValueError, match=message):
         ApplyTransform(output_dir=tmp_path / "out", **arguments).run()
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("where", ["transform.h5", "./../{folder}/transform.h5", "warp.nii.gz", "fixed.nii.gz"])
+def test_the_whole_chain_does_not_replace_a_file_that_is_read(where, pair, tmp_path, monkeypatch):
+    folder = shutil.copytree(pair, tmp_path / "pair")
+    monkeypatch.chdir(folder)
+    target, chain = where.format(folder=folder.name), ["transform.h5", {"inverse": "warp.nii.gz"}]
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ValueError, match="would be written, and is one of the files that are read. .* `--combined`"):
+        ApplyTransform(chain, "out", reference="fixed.nii.gz", image="moving.nii.gz", combined=target).run()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_no_result_replaces_an_image_that_is_read(pair, tmp_path):
+    images = [shutil.copy(pair / "moving.nii.gz", tmp_path / f"{name}.nii.gz") for name in ("a", "a_warped")]
+    with pytest.raises(ValueError, match="a_warped.nii.gz' would be written, and is .* `--output_dir`"):
+        apply(pair, tmp_path, image=images)
 
 
 @pytest.mark.parametrize("missing", ["reference", "image", "label", "points"])

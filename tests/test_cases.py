@@ -249,6 +249,8 @@ def test_two_different_images_of_one_name_are_refused_since_one_result_would_rep
 def test_a_folder_without_images_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no image found"):
         load_images(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such file or folder: .*nowhere"):
+        load_images(tmp_path / "nowhere")
 
 
 def test_cases_survive_pickling(folder):

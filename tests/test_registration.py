@@ -296,3 +296,77 @@ def test_a_label_with_an_unknown_id_is_refused(tmp_path):
     nib.save(nib.Nifti1Image(array, nib.load(label).affine), label)
     with pytest.raises(ValueError, match=r"421 \(1 voxel\)"):
         register(tmp_path / "out", image, image, {"registration": SameShift()}, label)
+
+
+# ---- files that cannot be registered, and a folder that has a result already
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def spoil(path: str, how: str) -> None:
+    """Make a good file a bad one."""
+    image = nib.load(path)
+    array = image.get_fdata()
+    if how == "truncated":
+        Path(path).write_bytes(Path(path).read_bytes()[:2000])
+        return
+    if how == "nan":
+        array[3, 4, 5] = np.nan
+    changed = {"series": np.stack([array, array], axis=-1), "flat": array[..., 0], "complex": array + 1j}
+    nib.save(nib.Nifti1Image(changed.get(how, array), image.affine), path)
+
+
+@pytest.mark.parametrize("how", ["nan", "series", "flat", "complex", "truncated"])
+@pytest.mark.parametrize("role", ["moving", "fixed"])
+def test_a_bad_image_is_refused_and_leaves_the_earlier_result_whole(role, how, tmp_path):
+    images = {name: write_subject(tmp_path, name, 6, **PLAIN)[0] for name in ("moving", "fixed")}
+    register(tmp_path / "out", **images, networks={"registration": SameShift()})
+    before = contents(tmp_path / "out")
+    spoil(images[role], how)
+    with pytest.raises(ValueError, match=f"^--{role} '{images[role]}': the image "):
+        register(tmp_path / "out", **images, networks={"registration": Waves()})
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_label_that_is_a_series_is_refused(tmp_path):
+    image, label = write_subject(tmp_path, "only", 6, **PLAIN)
+    spoil(label, "series")
+    with pytest.raises(ValueError, match=f"^--moving_label '{label}': the label is not one 3D volume"):
+        register(tmp_path / "out", image, image, {"registration": SameShift()}, label)
+
+
+def test_a_result_leaves_nothing_of_an_earlier_one_of_another_pair(tmp_path):
+    a, label = write_subject(tmp_path, "a", 6, **PLAIN)
+    b, _ = write_subject(tmp_path, "b", 7, **PLAIN)
+    out = tmp_path / "out"
+    register(out, a, b, {"registration": Waves(), "discriminator": FixedImage()}, label)
+    assert {"warped_label.nii.gz", "confidence.nii.gz"} <= contents(out).keys()
+    (out / "notes.txt").write_text("of the user")
+    (out / "x_to_y_transform.h5").write_bytes(b"of the user")
+    register(out, b, a, {"registration": Waves()})
+    field = {f"b_image_to_a_image_{end}" for end in ("warp.nii.gz", "transform.h5")}
+    results = {"warped.nii.gz", "jacobian.nii.gz", "picture.png", "summary.json"}
+    assert contents(out).keys() == field | results | {"notes.txt", "x_to_y_transform.h5"}
+
+
+class NoConfidence(torch.nn.Module):
+    """A discriminator that fails when it is asked, which is after the first files are written."""
+
+    def forward(self, *images: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("out of memory")
+
+
+def test_a_failure_amid_the_writing_leaves_the_earlier_result_whole(tmp_path):
+    image, label = write_subject(tmp_path, "only", 6, **PLAIN)
+    register(tmp_path / "out", image, image, {"registration": SameShift()}, label)
+    before = contents(tmp_path / "out")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        register(tmp_path / "out", image, image, {"registration": Waves(), "discriminator": NoConfidence()})
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_fill_value_that_is_a_word_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(ValueError, match="--fill_value 'air': expected a number"):
+        register(tmp_path / "out", "none", "none", {"registration": SameShift()}, fill_value="air")

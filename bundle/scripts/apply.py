@@ -12,8 +12,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from monai.transforms import LoadImage
 
 from scripts.datalist import case_name
 from scripts.files import write_json
+from scripts.image_checks import check_files, fill_number
 from scripts.original import read_label
 from scripts.points import PointSet, points_suffix, read_point_set, write_points
 from scripts.registration import write_volume
@@ -54,7 +56,7 @@ class ApplyTransform:
             ``antsApplyTransforms -t``. ``{"inverse": FILE}`` in place of a file inverts this one.
         output_dir: where the files go.
         reference: the image whose grid images and labels come onto.
-        image: a file or a list of them, interpolated linearly.
+        image: a file or a list of them, interpolated linearly. One that looks like a label map is refused.
         label: a file or a list of them, whose ids are never blended.
         points: a file or a list of them: ``.csv`` in mm, or Slicer's ``.fcsv`` or ``.mrk.json``.
         coordinates: ``LPS`` or ``RAS``: that of points in a CSV.
@@ -79,7 +81,7 @@ class ApplyTransform:
     ) -> None:
         self.transforms, self.output_dir, self.reference = _listed(transform), Path(output_dir), reference
         self.images, self.labels, self.points = _listed(image), _listed(label), _listed(points)
-        self.coordinates, self.inverse, self.fill_value = coordinates, inverse, fill_value
+        self.coordinates, self.inverse, self.fill_value = coordinates, inverse, fill_number(fill_value)
         self.combined = None if combined is None else Path(combined)
 
     def run(self) -> dict[str, Any]:
@@ -90,8 +92,8 @@ class ApplyTransform:
 
         Raises:
             FileNotFoundError: when a file is missing, before anything is written.
-            ValueError: when an argument is missing or two results would have one name, before anything is written; and
-                when a file is not what it is given as.
+            ValueError: when an argument is missing, a file is not what it is given as, two results would have one name,
+                or one would replace a file that is read; before anything is written.
         """
         targets = self._check()
         chain = Chain([step for entry in self.transforms for step in _read_entry(entry)])
@@ -116,7 +118,7 @@ class ApplyTransform:
         return summary
 
     def _check(self) -> dict[tuple[str, Any], Path]:
-        """All that can be known to be wrong before anything is read; the file to write for each kind and input."""
+        """All that can be known to be wrong before anything is computed; the file to write for each kind and input."""
         if not self.transforms:
             raise ValueError("--transform is missing: a saved transform, or a list of them.")
         if not (self.images or self.labels or self.points or self.combined):
@@ -128,12 +130,35 @@ class ApplyTransform:
                 "--reference is missing: the image whose grid the result is to lie on. It is the fixed image, or with "
                 "--inverse True the moving one."
             )
-        given = {"reference": _listed(self.reference), "image": self.images, "label": self.labels}
-        for name, paths in (given | {"points": self.points}).items():
+        given = {"image": self.images, "label": self.labels, "points": self.points}
+        given["reference"] = _listed(self.reference)
+        for name, paths in given.items():
             for path in paths:
                 if not Path(path).is_file():
                     raise FileNotFoundError(f"no such file: --{name} '{path}'.")
-        return self._targets()
+        targets = self._targets()
+        self._refuse_to_overwrite(targets.values(), [path for paths in given.values() for path in paths])
+        self._check_volumes()
+        return targets
+
+    def _check_volumes(self) -> None:
+        """Read images and labels once, so that a bad one among them is told before any result is written."""
+        files = [*(("image", path) for path in self.images), *(("label", path) for path in self.labels)]
+        check_files(files, may_be_constant=True)
+        for path in self.images:
+            if _looks_like_labels(_load(path).as_tensor()):
+                raise ValueError(f"--image '{path}' looks like a label map: its ids would be blended. Use --label.")
+        for path in self.labels:
+            read_label(str(path))
+
+    def _refuse_to_overwrite(self, targets: Iterable[Path], files: Iterable[str | Path]) -> None:
+        """A result in the place of a file that is read would be the end of that file, a transform's above all."""
+        transforms = itertools.chain(*(e.values() if isinstance(e, Mapping) else [e] for e in self.transforms))
+        read = {Path(str(path)).resolve() for path in (*files, *transforms)}
+        for target in targets:
+            if target.resolve() in read:
+                remedy = "Choose another `--combined`" if target == self.combined else "Choose another `--output_dir`"
+                raise ValueError(f"'{target}' would be written, and is one of the files that are read. {remedy}.")
 
     def _targets(self) -> dict[tuple[str, Any], Path]:
         targets = {("combined", self.combined): self.combined} if self.combined else {}
@@ -154,19 +179,17 @@ class ApplyTransform:
 
     @torch.no_grad()
     def _write_volumes(self, chain: Chain, targets: Mapping[tuple[str, Any], Path]) -> None:
+        reference = None if self.reference is None else _load(self.reference)
         if self._is_composite():
             write_chain(self.combined, chain.steps)
-        if self.reference is None:
+        if reference is None:
             return
-        reference = _load(self.reference)
         affine, here = reference.affine, voxel_points(reference.shape[1:], reference.affine)
         there = chain(here)
         if self.combined and not self._is_composite():
             write_displacement(self.combined, ras_to_lps(there - here).float(), affine)
         for path in self.images:
             image = _load(path)
-            if _looks_like_labels(image.as_tensor()):
-                logger.warning("%s looks like a label map: its ids are blended. Give it to --label instead.", path)
             warped = sample_at(image.as_tensor().float(), image.affine, there, fill=self.fill_value)
             write_volume(targets["image", path], warped[0].numpy().astype(np.float32), affine)
         for path in self.labels:

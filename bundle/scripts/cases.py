@@ -173,6 +173,8 @@ def load_images(
         found = [resolve_entry(entry, source, key) for key in lists for entry in entries.get(key) or ()]
     else:
         source = Path(dataset_dir).expanduser()
+        if not source.exists():
+            raise FileNotFoundError(f"no such file or folder: {source}. Expected a folder of images, or one image.")
         folder = source / "images" if (source / "images").is_dir() else source
         paths = [source.absolute()] if source.is_file() else find_volumes(folder).values()
         found = [resolve_entry(str(path), source, "images") for path in paths]

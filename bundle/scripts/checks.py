@@ -32,7 +32,7 @@ from scripts.datalist import LISTS
 from scripts.preprocessed_checks import Preprocessed, look_at, warnings_of
 from scripts.transforms import describe_strays, find_strays
 
-__all__ = ["DataCheck"]
+__all__ = ["DataCheck", "Volume", "grid_faults", "image_faults", "read_volume", "shape_faults"]
 
 logger = logging.getLogger(__name__)
 
@@ -151,11 +151,11 @@ class DataCheck:
         """Read one case; whatever goes wrong becomes a fault of its row."""
         where, case = job
         row = _Row(case["case"], where)
-        image = _read(case["image"], "image", row.faults)
-        label = _read(case["label"], "label", row.faults) if "label" in case else None
+        image = read_volume(case["image"], "image", row.faults)
+        label = read_volume(case["label"], "label", row.faults) if "label" in case else None
         if image is not None:
             row.describe(image)
-            row.faults += _image_faults(image)
+            row.faults += image_faults(image)
         if label is not None:
             row.ids = tuple(i for i in self.cases.label_ids if (label.array == i).any())
             row.faults += self._label_faults(label)
@@ -237,8 +237,17 @@ def _table(rows: Sequence[_Row]) -> str:
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
-def _read(path: str, what: str, faults: list[str]) -> Volume | None:
-    """Read a file as MONAI's ``LoadImaged`` does, but in the type it is stored in; a failure becomes a fault."""
+def read_volume(path: str, what: str, faults: list[str]) -> Volume | None:
+    """Read a file as MONAI's ``LoadImaged`` does, but in the type it is stored in; a failure becomes a fault.
+
+    Args:
+        path: the file.
+        what: ``image`` or ``label``, for the fault.
+        faults: gets one more where the file is none, cannot be read, or is not one 3D volume of numbers.
+
+    Returns:
+        The volume, or none with a fault.
+    """
     if not Path(path).exists():
         faults.append(f"the {what} is missing: {path}")
         return None
@@ -246,25 +255,43 @@ def _read(path: str, what: str, faults: list[str]) -> Volume | None:
     try:
         array, meta = reader.get_data(reader.read(path))
     except Exception as error:  # readers raise what they like, and the other cases are to be checked all the same
+        reason = (str(error).strip() or "no reason given").splitlines()[-1]
         faults.append(
-            f"the {what} cannot be read: {path}\n  {type(error).__name__}: {str(error).strip().splitlines()[-1]}"
+            f"the {what} cannot be read: {path}\n  {type(error).__name__}: {reason}\n"
+            "  Copy it again, or convert it to NIfTI."
         )
         return None
     if array.ndim == 4 and array.shape[-1] == 1:
         array = array[..., 0]
-    if array.ndim != 3 or min(array.shape) < 2 or array.dtype.kind not in "buif":
-        shape = "x".join(map(str, array.shape))
-        faults.append(f"the {what} is not one 3D volume of numbers: shape {shape}, type {array.dtype}, {path}")
+    if unlike := shape_faults(array, what, path):
+        faults += unlike
         return None
     return Volume(array.astype(array.dtype.newbyteorder("="), copy=False), np.asarray(meta["affine"], dtype=float))
 
 
-def _image_faults(image: Volume) -> list[str]:
+def shape_faults(array: np.ndarray, what: str, path: str) -> list[str]:
+    """Say where an array is not one 3D volume of real numbers; ``what`` and ``path`` are for the fault."""
+    if array.ndim == 3 and min(array.shape) > 1 and array.dtype.kind in "buif":
+        return []
+    shape = "x".join(map(str, array.shape))
+    return [
+        f"the {what} is not one 3D volume of numbers: shape {shape}, type {array.dtype}, {path}\n"
+        "  Split a series into its volumes, and make one channel of real numbers of colours or complex ones."
+    ]
+
+
+def image_faults(image: Volume, may_be_constant: bool = False) -> list[str]:
+    """Say where an image has values that nothing can be computed with, or, where it is constant, learnt from."""
     array = image.array
     if array.dtype.kind == "f" and (bad := array.size - int(np.isfinite(array).sum())):
-        return [f"the image holds {bad} values that are not finite (NaN or infinite). Replace them."]
-    if array.min() == array.max():
-        return [f"the image is constant: every voxel is {array.min():g}."]
+        return [
+            f"the image holds {bad} values that are not finite (NaN or infinite). "
+            "Replace them, for example by the lowest value of the image."
+        ]
+    if not may_be_constant and array.min() == array.max():
+        return [
+            f"the image is constant: every voxel is {array.min():g}. Export it again if it is empty, or leave it out."
+        ]
     return []
 
 

@@ -13,11 +13,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -40,6 +44,32 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_results(folder: str | Path, earlier: Iterable[str]) -> Iterator[Path]:
+    """Give a temporary folder for the files of one result: they take the place of an earlier one once all are whole.
+
+    Writing that fails leaves the earlier result as it was. Files that are no result stay in any case.
+
+    Args:
+        folder: where the result goes; it is made when it is missing.
+        earlier: names of files of an earlier result; those that the new one lacks are removed.
+
+    Yields:
+        The folder to write to, within the other.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="tmp", dir=folder) as temporary:
+        yield Path(temporary)
+        written = sorted(path.name for path in Path(temporary).iterdir())
+        for name in written:
+            os.replace(Path(temporary) / name, folder / name)
+        for name in sorted(set(earlier) - set(written)):
+            if (folder / name).is_file():
+                (folder / name).unlink()
+                logger.info("removed %s, of an earlier result", folder / name)
 
 
 def write_text(path: str | Path, text: str) -> None:

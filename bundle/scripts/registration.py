@@ -16,6 +16,7 @@ disk, and every image and label is interpolated once, from its own file.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,8 @@ from monai.transforms import LoadImage
 from scripts.checks import Volume, grid_faults
 from scripts.crop_warning import outside_crop_percent, warn_of_crop
 from scripts.datalist import case_name
-from scripts.files import replacing, write_json
+from scripts.files import replacing, replacing_results, write_json
+from scripts.image_checks import check_files, fill_number
 from scripts.losses import LocalNCC
 from scripts.metrics import folding_percent, jacobian_at_grid, sdlogj
 from scripts.pair_picture import draw_pair, write_picture
@@ -54,6 +56,9 @@ logger = logging.getLogger(__name__)
 
 #: of what registering writes, as ITK has it
 DIRECTION = "points from fixed to moving, images from moving to fixed"
+#: what registering may write beside the field, whose names are of its pair
+VOLUMES = ("warped", "warped_label", "jacobian", "confidence")
+RESULTS = {*(f"{name}.nii.gz" for name in VOLUMES), "picture.png", "summary.json"}
 
 
 @dataclass
@@ -190,6 +195,17 @@ def write_volume(path: str | Path, array: np.ndarray, affine: np.ndarray) -> Non
         nibabel.save(image, temporary)
 
 
+def earlier_results(folder: str | Path) -> set[str]:
+    """Names of what registering may have written into a folder: the field of its last pair is named in its summary."""
+    try:
+        summary = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none, or none of ours
+        summary = {}
+    named = summary.get("transforms") if isinstance(summary, dict) else None
+    names = {Path(str(name)).name for name in named or ()}
+    return RESULTS | {name for name in names if name.endswith(("_warp.nii.gz", "_transform.h5"))}
+
+
 class RegisterFiles:
     """Registers one file onto another and writes everything that a user could want of it.
 
@@ -197,7 +213,8 @@ class RegisterFiles:
     ``warped_label.nii.gz`` in the original ids, ``jacobian.nii.gz`` and, where the recipe has one,
     ``confidence.nii.gz``. The field twice, named after the two files since it goes into other programs:
     ``MOVING_to_FIXED_warp.nii.gz`` (intent 1007) and ``MOVING_to_FIXED_transform.h5`` (ITK), the same numbers in LPS
-    mm. Beside them ``summary.json``, and ``picture.png`` of the pair on the networks' grid.
+    mm. Beside them ``summary.json``, and ``picture.png`` of the pair on the networks' grid. The result that was there
+    before is replaced as a whole, once the new one is complete.
 
     Args:
         moving: path of the image that is pulled.
@@ -231,7 +248,8 @@ class RegisterFiles:
         self.output_dir, self.preprocessing = Path(output_dir), preprocessing
         self.networks, self.state, self.device = dict(networks), state, device
         self.refinement = refinement
-        self.label_ids, self.fill_value = sorted(int(i) for i in labels if int(i) != 0), fill_value
+        self.label_ids = sorted(int(i) for i in labels if int(i) != 0)
+        self.fill_value = fill_number(fill_value)
 
     def run(self) -> dict[str, Any]:
         """Register and write.
@@ -241,51 +259,44 @@ class RegisterFiles:
 
         Raises:
             FileNotFoundError: when a file is missing, before anything is computed.
-            ValueError: when the label does not lie on the moving image's grid, or holds ids that are not known.
+            ValueError: when a file is not one volume that can be registered, the label does not lie on the moving
+                image's grid, or it holds ids that are not known; before anything is computed.
         """
         for name, path in self.paths.items():
             if path is None and name != "moving_label":
                 raise ValueError(f"--{name} is missing: registering takes --moving FILE --fixed FILE --output_dir DIR.")
             if path is not None and not Path(path).is_file():
                 raise FileNotFoundError(f"no such file: --{name} '{path}'.")
+        check_files((name, path) for name, path in self.paths.items() if path is not None)
         label = {"label": self.paths["moving_label"]} if self.paths["moving_label"] else {}
         moving = load_subject({"image": self.paths["moving"], **label}, self.preprocessing, self.label_ids)
         fixed = load_subject({"image": self.paths["fixed"]}, self.preprocessing, self.label_ids)
         result = register_pair(moving, fixed, self.networks, self.state, self.device, refinement=self.refinement)
-        self._write(moving, fixed, result)
-        outside = {"moving": moving.outside_crop_percent, "fixed": fixed.outside_crop_percent}
-        return self._summarise(result, field_files(moving.case, fixed.case), outside)
+        summary = self._summarise(moving, fixed, result)
+        with replacing_results(self.output_dir, earlier_results(self.output_dir)) as folder:
+            self._write(folder, moving, fixed, result)
+            write_json(folder / "summary.json", summary)
+        logger.info("written to %s", self.output_dir.resolve())
+        return summary
 
     @torch.no_grad()
-    def _write(self, moving: Subject, fixed: Subject, result: Registered) -> None:
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        self._write_field(moving, fixed, result.ddf)  # first, as it refuses grids that no ITK image can have
-        self._write_warped(moving, fixed, result.ddf)
+    def _write(self, folder: Path, moving: Subject, fixed: Subject, result: Registered) -> None:
+        _write_field(folder, moving, fixed, result.ddf)  # first, as it refuses grids that no ITK image can have
+        self._write_warped(folder, moving, fixed, result.ddf)
         if result.pair.has_confidence:
             confidence = result.pair.confidence[0].float().cpu()
             here = voxel_points(fixed.file.shape[1:], fixed.file.affine)
-            self._write_map("confidence", sample_at(confidence, fixed.network.affine, here)[0], fixed)
-        write_picture(self.output_dir / "picture.png", self._draw(moving, fixed, result.pair))
+            _write_map(folder / "confidence.nii.gz", sample_at(confidence, fixed.network.affine, here)[0], fixed)
+        write_picture(folder / "picture.png", self._draw(moving, fixed, result.pair))
 
-    def _write_field(self, moving: Subject, fixed: Subject, ddf: torch.Tensor) -> None:
-        field = (ddf.cpu(), fixed.network.affine, moving.network.affine, fixed.file.affine, fixed.file.shape[1:])
-        displacement_mm = displacement_lps(*field)
-        warp_file, transform_file = (self.output_dir / name for name in field_files(moving.case, fixed.case))
-        write_displacement(warp_file, displacement_mm, fixed.file.affine)
-        write_field_transform(transform_file, displacement_mm, fixed.file.affine)
-        self._write_map("jacobian", jacobian_at_grid(*field), fixed)
-
-    def _write_warped(self, moving: Subject, fixed: Subject, ddf: torch.Tensor) -> None:
+    def _write_warped(self, folder: Path, moving: Subject, fixed: Subject, ddf: torch.Tensor) -> None:
         points = points_on_fixed_file(ddf, moving, fixed)
         warped = sample_at(moving.file.as_tensor().float(), moving.file.affine, points, fill=self.fill_value)
-        self._write_map("warped", warped[0], fixed)
+        _write_map(folder / "warped.nii.gz", warped[0], fixed)
         if moving.label is not None:
             classes = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)[0].numpy()
             ids = np.array([0, *self.label_ids], dtype=np.int16 if max(self.label_ids) < 2**15 else np.int32)
-            write_volume(self.output_dir / "warped_label.nii.gz", ids[classes], fixed.file.affine)
-
-    def _write_map(self, name: str, volume: torch.Tensor, fixed: Subject) -> None:
-        write_volume(self.output_dir / f"{name}.nii.gz", volume.numpy().astype(np.float32), fixed.file.affine)
+            write_volume(folder / "warped_label.nii.gz", ids[classes], fixed.file.affine)
 
     def _draw(self, moving: Subject, fixed: Subject, pair: PairState) -> np.ndarray:
         spacing = spacing_of(fixed.network.affine)
@@ -297,15 +308,16 @@ class RegisterFiles:
         segmented = pair.fixed_pred[0].argmax(0) if "segmentation" in pair.networks else None
         return draw_pair(pair, spacing, segmented)
 
-    def _summarise(
-        self, result: Registered, transforms: Sequence[str], outside_crop_percent: Mapping[str, float]
-    ) -> dict[str, Any]:
+    def _summarise(self, moving: Subject, fixed: Subject, result: Registered) -> dict[str, Any]:
         summary = {
             "moving": str(self.paths["moving"]),
             "fixed": str(self.paths["fixed"]),
-            "transforms": list(transforms),  # one transform in two formats
+            "transforms": list(field_files(moving.case, fixed.case)),  # one transform in two formats
             "direction": DIRECTION,
-            "outside_crop_percent": dict(outside_crop_percent),  # what the networks do not see
+            "outside_crop_percent": {  # what the networks do not see
+                "moving": moving.outside_crop_percent,
+                "fixed": fixed.outside_crop_percent,
+            },
             "local_ncc_before": local_ncc(result.pair.moving_image, result.pair.fixed_image),
             "local_ncc_after": local_ncc(warp(result.pair.moving_image, result.ddf), result.pair.fixed_image),
             "folding_percent": float(folding_percent(result.ddf)),
@@ -313,14 +325,25 @@ class RegisterFiles:
             "mean_displacement_voxels": float(result.ddf.norm(dim=1).mean()),
             "seconds": result.seconds,
         }
-        write_json(self.output_dir / "summary.json", summary)
         logger.info(
             "registered: local NCC %(local_ncc_before).3f -> %(local_ncc_after).3f, folding "
             "%(folding_percent).3f %%, %(seconds).2f s",
             summary,
         )
-        logger.info("written to %s", self.output_dir.resolve())
         return summary
+
+
+def _write_field(folder: Path, moving: Subject, fixed: Subject, ddf: torch.Tensor) -> None:
+    field = (ddf.cpu(), fixed.network.affine, moving.network.affine, fixed.file.affine, fixed.file.shape[1:])
+    displacement_mm = displacement_lps(*field)
+    warp_file, transform_file = (folder / name for name in field_files(moving.case, fixed.case))
+    write_displacement(warp_file, displacement_mm, fixed.file.affine)
+    write_field_transform(transform_file, displacement_mm, fixed.file.affine)
+    _write_map(folder / "jacobian.nii.gz", jacobian_at_grid(*field), fixed)
+
+
+def _write_map(path: Path, volume: torch.Tensor, fixed: Subject) -> None:
+    write_volume(path, volume.numpy().astype(np.float32), fixed.file.affine)
 
 
 def local_ncc(image: torch.Tensor, fixed: torch.Tensor) -> float:

@@ -12,11 +12,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
 from bundle_runs import workflow
 
+from scripts.errors import root_cause
 from scripts.phantom import grid_affine
 
 IDS = [1, 205, 850]
@@ -99,3 +103,25 @@ def test_outside_the_crop_is_background(dataset, tmp_path):
 def test_one_file_is_segmented_alone(dataset, tmp_path):
     folder, _ = dataset
     assert [path.name for path in infer(folder / "case_2.nii.gz", tmp_path)] == ["case_2_seg.nii.gz"]
+
+
+def test_a_bad_image_is_named_at_the_end_and_stops_no_other(dataset, tmp_path):
+    folder, truth = dataset
+    data, out = Path(shutil.copytree(folder, tmp_path / "data")), tmp_path / "out"
+    bad = nib.load(data / "case_0.nii.gz")
+    nib.save(nib.Nifti1Image(np.where(bad.get_fdata() > 0, np.nan, 1.0), bad.affine), data / "case_0.nii.gz")
+    (data / "case_3.nii.gz").write_bytes((data / "case_3.nii.gz").read_bytes()[:200])
+    with pytest.raises(RuntimeError) as stopped:  # raised by MONAI
+        infer(data, out)
+    lines = str(root_cause(stopped.value)).splitlines()
+    assert lines[0] == "2 of 4 images could not be segmented:"
+    assert [line.split(": the image ")[0] for line in lines if line.startswith("'")] == [
+        f"'{name}': {data / name}.nii.gz" for name in ("case_0", "case_3")
+    ]
+    assert [path.name for path in sorted(out.iterdir())] == ["case_1_seg.nii.gz", "case_2_seg.nii.gz"]
+
+
+def test_label_maps_beside_the_images_are_not_segmented_again(dataset, tmp_path):
+    data = Path(shutil.copytree(dataset[0], tmp_path / "data"))
+    once = infer(data, data)
+    assert infer(data, data) == once and len(once) == 2 * len(dataset[1])
