@@ -346,7 +346,8 @@ def test_a_result_leaves_nothing_of_an_earlier_one_of_another_pair(tmp_path):
     (out / "notes.txt").write_text("of the user")
     (out / "x_to_y_transform.h5").write_bytes(b"of the user")
     register(out, b, a, {"registration": Waves()})
-    field = {f"b_image_to_a_image_{end}" for end in ("warp.nii.gz", "transform.h5")}
+    pairs = ("a_image_to_b_image", "b_image_to_a_image")
+    field = {f"{pair}_{end}" for pair in pairs for end in ("warp.nii.gz", "transform.h5")}  # of each pair, by name
     results = {"warped.nii.gz", "jacobian.nii.gz", "picture.png", "summary.json"}
     assert contents(out).keys() == field | results | {"notes.txt", "x_to_y_transform.h5"}
 

@@ -16,7 +16,6 @@ disk, and every image and label is interpolated once, from its own file.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 #: of what registering writes, as ITK has it
 DIRECTION = "points from fixed to moving, images from moving to fixed"
-#: what registering may write beside the field, whose names are of its pair
+#: what registering may write beside the field, which is named after its pair
 VOLUMES = ("warped", "warped_label", "jacobian", "confidence")
 RESULTS = {*(f"{name}.nii.gz" for name in VOLUMES), "picture.png", "summary.json"}
 
@@ -195,17 +194,6 @@ def write_volume(path: str | Path, array: np.ndarray, affine: np.ndarray) -> Non
         nibabel.save(image, temporary)
 
 
-def earlier_results(folder: str | Path) -> set[str]:
-    """Names of what registering may have written into a folder: the field of its last pair is named in its summary."""
-    try:
-        summary = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none, or none of ours
-        summary = {}
-    named = summary.get("transforms") if isinstance(summary, dict) else None
-    names = {Path(str(name)).name for name in named or ()}
-    return RESULTS | {name for name in names if name.endswith(("_warp.nii.gz", "_transform.h5"))}
-
-
 class RegisterFiles:
     """Registers one file onto another and writes everything that a user could want of it.
 
@@ -214,7 +202,7 @@ class RegisterFiles:
     ``confidence.nii.gz``. The field twice, named after the two files since it goes into other programs:
     ``MOVING_to_FIXED_warp.nii.gz`` (intent 1007) and ``MOVING_to_FIXED_transform.h5`` (ITK), the same numbers in LPS
     mm. Beside them ``summary.json``, and ``picture.png`` of the pair on the networks' grid. The result that was there
-    before is replaced as a whole, once the new one is complete.
+    before is replaced as a whole, once the new one is complete; fields of other pairs stay.
 
     Args:
         moving: path of the image that is pulled.
@@ -273,7 +261,7 @@ class RegisterFiles:
         fixed = load_subject({"image": self.paths["fixed"]}, self.preprocessing, self.label_ids)
         result = register_pair(moving, fixed, self.networks, self.state, self.device, refinement=self.refinement)
         summary = self._summarise(moving, fixed, result)
-        with replacing_results(self.output_dir, earlier_results(self.output_dir)) as folder:
+        with replacing_results(self.output_dir, RESULTS) as folder:
             self._write(folder, moving, fixed, result)
             write_json(folder / "summary.json", summary)
         logger.info("written to %s", self.output_dir.resolve())
