@@ -104,6 +104,7 @@ def test_through_a_server_the_images_without_a_label_are_segmented_better_in_eac
             steps.append(("info", {}))
             answers, _ = carry_out(steps, url)
             log = (tmp_path / "server.log").read_text()
+            assert [answer for answer in answers if "error" in (answer or {})] == [], log[-8000:]
             assert not submitted or answers[len(submitted)]["status"] == "DONE", log[-8000:]
             assert answers[-1]["models"][NAME]["labels"] == {name: int(i) for i, name in LABELS.items()}
             dice[round_name] = np.mean([phantoms.dice(name, path) for name, path in found.items()])
