@@ -42,6 +42,7 @@ def states(folder) -> dict[str, dict[str, torch.Tensor]]:
 def test_the_app_offers_segments_and_trains_the_bundle_round_after_round(tmp_path):
     phantoms = Phantoms(tmp_path, 4, size=16)
     bundle = write_bundle(tmp_path / "app", tmp_path / "mydata.yaml", 16)
+    bundle.symlink_to(bundle.rename(tmp_path / "kept_elsewhere"))  # linked into the app
     (tmp_path / "app" / "model" / "linked").symlink_to(BUNDLE)  # the bundle as it is, with the weights that ship
     first, second, third, fourth = phantoms.names
     begun = states(bundle / "models")
@@ -91,6 +92,7 @@ def test_through_a_server_the_images_without_a_label_are_segmented_better_in_eac
     }
     settings = {"iterations_per_epoch": 40, "learning_rate": 0.002}
     bundle = write_bundle(tmp_path / "app", tmp_path / "mydata.yaml", size, **networks, **settings)
+    bundle.symlink_to(bundle.rename(tmp_path / "kept_elsewhere"))  # linked into the app
     *annotated, corrected = phantoms.names[:3]
     rest = phantoms.names[3:]
     rounds = (("untrained", []), ("first", annotated), ("second", [corrected]))
