@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import nibabel as nib
@@ -22,9 +23,12 @@ from bundle_runs import ROOT
 from scipy.ndimage import gaussian_filter
 
 from scripts.affine_alignment import Elastix
+from scripts.cases import load_cases
 from scripts.datalist import case_name
+from scripts.prepare import Prepare
 from scripts.registration import write_volume
 from scripts.spatial import voxel_points
+from scripts.target_grid import TargetGrid
 
 IDS = (205, 420, 850)
 LABELS = {str(i): f"structure {i}" for i in IDS}
@@ -93,3 +97,21 @@ def elastix_python():
         except (ModuleNotFoundError, FileNotFoundError):
             continue
     pytest.skip("itk-elastix is not installed; `make classical-env` installs it")
+
+
+def write_dataset(folder):
+    """The reference, a case that lies elsewhere, and one without a label, beside which a file lies that is none."""
+    write_phantom(folder, "here")
+    write_phantom(folder, "moved", MOVED)
+    write_phantom(folder, "bare", label=False)
+    (folder / "labels" / "bare.nii.gz").write_bytes(b"to open this is an error")
+    entry = {name: {key: f"{key}s/{name}.nii.gz" for key in ("image", "label")} for name in ("here", "moved", "bare")}
+    lists = {"labeled": [entry["here"]], "unlabeled": [entry["bare"]], "test": [entry["moved"]]}
+    (folder / "datalist.json").write_text(json.dumps({"labels": {"0": "background", **LABELS}, **lists}))
+    return folder
+
+
+def prepared(dataset, out, aligner=known, grid=None, **options):
+    """The folder that ``Prepare`` makes of a data set."""
+    Prepare(load_cases(dataset), out, aligner, grid=TargetGrid(**(grid or {})), **options).run()
+    return out

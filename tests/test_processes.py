@@ -17,9 +17,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_engine import linear_update
 from test_pairs import Subjects
-from tiny_joint import make_networks, make_pair, make_trainer, make_updates, same_bits, train, weights
+from tiny_joint import linear_update, make_networks, make_pair, make_trainer, make_updates, same_bits, train, weights
 from torch import distributed
 
 from scripts import processes

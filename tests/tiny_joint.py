@@ -37,6 +37,8 @@ NUM_CLASSES, SIDE = 3, 16
 ALTERNATING = (("discriminator",), ("registration",), ("segmentation",))
 FUSED = (("discriminator", "registration", "segmentation"),)
 SGD = partial(torch.optim.SGD, lr=0.01)
+#: optimisers that leave the weights alone, so that all groups of a schedule see the same networks
+STILL = partial(torch.optim.SGD, lr=0.0)
 
 #: update -> term -> (loss, quantities, weight, required entries): the paper's system
 TERMS = {
@@ -134,6 +136,19 @@ def train(*args: object, **options: object) -> JointTrainer:
     trainer = make_trainer(*args, **options)
     trainer.run()
     return trainer
+
+
+def linear_update(clip_norm: float | None = None) -> Update:
+    """An update of two weights, zero at first, with a step of the whole gradient."""
+    network = nn.Linear(2, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
+    return Update(network, optimizer, {"term": Term(lambda x: x, ["ddf"])}, clip_norm=clip_norm)
+
+
+def gradients(network: nn.Module) -> dict[str, torch.Tensor | None]:
+    """The gradient of each parameter, as the last backward pass left it."""
+    return {name: parameter.grad for name, parameter in network.named_parameters()}
 
 
 def weights(network: nn.Module) -> dict[str, torch.Tensor]:
