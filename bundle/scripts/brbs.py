@@ -25,14 +25,14 @@ import torch
 
 from scripts.pairs import ROLES
 from scripts.sampling import BetaScale
-from scripts.state import PairState
+from scripts.style import StyledState
 from scripts.warping import warp
 
 #: the three pairs of a triplet, each in both orders
 _DIRECTIONS = tuple(permutations(ROLES, 2))
 
 
-class TripletState(PairState):
+class TripletState(StyledState):
     """The quantities of a triplet: a labelled moving image x_l, an unlabelled fixed one x_u2, and x_u1, the style.
 
     To learn to register, two of the three are drawn at random, a ``source`` and a ``target``, and registered both ways:
@@ -66,13 +66,6 @@ class TripletState(PairState):
     def of_field(ddf: torch.Tensor) -> dict[str, torch.Tensor]:
         """What to carry into a state so that ``ddf`` is its field: that of its first direction, moving onto fixed."""
         return {"ddf": ddf, "forward_ddf": ddf, "direction": torch.tensor(_DIRECTIONS.index(("moving", "fixed")))}
-
-    @cached_property
-    def style_image(self) -> torch.Tensor:
-        """x_u1: the third image, whose style is taken."""
-        if "style_image" not in self.batch:
-            raise KeyError("there is no third image in the batch: set `train::sampler::style: true`.")
-        return self.batch["style_image"]
 
     # ---- registration, both ways
 
@@ -132,11 +125,6 @@ class TripletState(PairState):
         return warp(self.target_regions, self.backward_ddf)
 
     # ---- space-style sampling (S3P)
-
-    @cached_property
-    def style_on_moving(self) -> torch.Tensor:
-        """W(x_u1, R(x_u1, x_l)): the third image on the grid of the labelled one."""
-        return warp(self.style_image, self._forward("registration", self.style_image, self.moving_image))
 
     @cached_property
     def style_factor(self) -> torch.Tensor:

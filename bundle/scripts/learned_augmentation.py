@@ -21,33 +21,16 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from scripts.state import PairState
+from scripts.style import StyledState
 from scripts.warping import warp
 
 
-class LearnedAugmentationState(PairState):
+class LearnedAugmentationState(StyledState):
     """The quantities of a labelled moving image x_l, and of two unlabelled ones: the fixed one, and one for its style.
 
     The synthetic image is W(x_l + psi, field): ``ddf`` is the field from x_l to the fixed image, and psi, what the
     network ``appearance`` would add to x_l to make it look like the third image.
     """
-
-    @cached_property
-    def style_image(self) -> torch.Tensor:
-        """The third image, whose intensities are taken."""
-        if "style_image" not in self.batch:
-            raise KeyError("there is no third image in the batch: set `train::sampler::style: true`.")
-        return self.batch["style_image"]
-
-    @cached_property
-    def style_ddf(self) -> torch.Tensor:
-        """The field that pulls the third image onto the moving one, in voxels of the latter."""
-        return self._forward("registration", self.style_image, self.moving_image)
-
-    @cached_property
-    def style_on_moving(self) -> torch.Tensor:
-        """The third image on the grid of the moving one."""
-        return warp(self.style_image, self.style_ddf)
 
     @cached_property
     def appearance_change(self) -> torch.Tensor:
