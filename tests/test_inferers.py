@@ -36,9 +36,11 @@ def test_without_copies_it_is_one_pass():
     torch.testing.assert_close(MovedCopiesInferer(copies=0)(ramp(), by_brightness), plain)
 
 
-def test_what_is_said_of_a_copy_is_brought_back_to_where_it_came_from():
+@pytest.mark.parametrize("amp", [False, True], ids=["float32", "bfloat16"])
+def test_what_is_said_of_a_copy_is_brought_back_to_where_it_came_from(amp):
     plain = by_brightness(ramp()).softmax(dim=1)
-    averaged = MovedCopiesInferer(copies=6)(ramp(), by_brightness).exp()
+    with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+        averaged = MovedCopiesInferer(copies=6)(ramp(), by_brightness).exp()
     torch.testing.assert_close(averaged[INSIDE], plain[INSIDE], atol=1e-4, rtol=0)
 
     seen = []
