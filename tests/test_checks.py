@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -43,7 +44,7 @@ def make(tmp_path, write_case):
     return write
 
 
-def faults_of(cases, spatial_size=16, **options):
+def faults_of(cases, spatial_size=(16, 16, 16), **options):
     with pytest.raises(ValueError) as error:
         DataCheck(cases, spatial_size, **options).run()
     return str(error.value)
@@ -67,7 +68,7 @@ def test_good_cases_pass_and_are_listed(make, caplog):
 def test_the_label_file_of_an_unlabelled_case_is_never_opened(make, tmp_path, caplog):
     cases = make()
     (tmp_path / "labels" / "u.nii.gz").write_bytes(b"opening this file raises")
-    DataCheck(cases, 16).run()
+    DataCheck(cases, (16, 16, 16)).run()
     cases = load_cases(tmp_path, labels=LABELS)
     assert "u" in {case["case"] for case in cases.labeled}
     assert "case 'u': the label cannot be read" in faults_of(cases)
@@ -75,7 +76,7 @@ def test_the_label_file_of_an_unlabelled_case_is_never_opened(make, tmp_path, ca
 
 @pytest.mark.parametrize("ids", [(205, 420, 500, 550, 600, 820), (850, 205), (1, 21, 40)])
 def test_ids_with_holes_are_known_when_they_have_names(make, ids):
-    DataCheck(make({label_id: str(label_id) for label_id in sorted(ids)}, ids), 16).run()
+    DataCheck(make({label_id: str(label_id) for label_id in sorted(ids)}, ids), (16, 16, 16)).run()
 
 
 def test_a_stray_id_names_case_id_and_voxels(make):
@@ -151,10 +152,10 @@ def test_the_tolerance_is_in_voxels_of_the_finest_axis(make, tmp_path, write_vol
     affine[1, 3] = shift  # mm; the finest spacing is 0.5 mm, so 0.1 voxel is 0.05 mm
     write_volume(tmp_path / "labels" / "a.nii.gz", np.ones((8, 10, 9), np.uint8), affine)
     if fits:
-        DataCheck(cases, 16).run()
+        DataCheck(cases, (16, 16, 16)).run()
     else:
         assert "0.12 voxels apart; 0.1 is tolerated" in faults_of(cases)
-        DataCheck(cases, 16, same_grid_tolerance=0.2).run()
+        DataCheck(cases, (16, 16, 16), same_grid_tolerance=0.2).run()
 
 
 def test_a_case_in_two_lists_is_refused(make, tmp_path):
@@ -192,9 +193,39 @@ def test_a_wrong_spatial_size_is_refused_with_the_multiple_and_the_nearest(make,
     assert f"The nearest are {nearest}" in text
 
 
-@pytest.mark.parametrize("size", [48, (48, 64, 48), [16, 16, 16]])
+@pytest.mark.parametrize("size", [(48, 64, 48), [16, 16, 16]])
 def test_a_size_the_networks_can_halve_passes(make, size):
     DataCheck(make(), size, multiple=16).run()
+
+
+def test_one_number_for_all_axes_is_refused_as_no_other_config_takes_it(make):
+    with pytest.raises(ValueError, match=r"spatial_size 48: expected a number for each axis: \[48, 48, 48\]"):
+        DataCheck(make(), 48)
+
+
+@pytest.mark.parametrize("labeled", [True, False])
+@pytest.mark.parametrize("spoil", ["flat", "nan"])
+def test_a_header_that_puts_voxels_nowhere_is_a_fault_of_its_case(make, labeled, spoil):
+    cases = make()
+    path = (cases.labeled if labeled else cases.unlabeled)[0]["image"]
+    image = nib.load(path)
+    image.header["qform_code"], image.header["sform_code"] = 0, 1
+    if spoil == "flat":  # the third axis along the first; where lengths do not fit the voxels, MONAI mends the header
+        image.header["srow_x"], image.header["srow_z"] = (0.5, 0, 2, 0), (0, 0, 0, 0)
+    else:
+        image.header["srow_x"] = (0.5, 0, 0, np.nan)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), path)
+    text = faults_of(cases)
+    assert f"case '{'a' if labeled else 'u'}': the image has a header that puts its voxels nowhere" in text
+
+
+def test_a_case_that_preprocessing_fails_on_is_named_and_the_others_are_checked(make):
+    def failing(data):
+        raise RuntimeError("applying transform") from ValueError(f"no {data['case']}")
+
+    text = faults_of(make(), preprocessing=failing)
+    assert text.startswith("the data check found 3 faults:")
+    assert all(f"case '{name}': preprocessing fails: " in text and f"ValueError: no {name}" in text for name in "abu")
 
 
 def test_too_few_cases_are_refused(make):
@@ -204,7 +235,7 @@ def test_too_few_cases_are_refused(make):
 
 
 def test_a_structure_that_no_training_label_holds_is_warned_of(make, caplog):
-    DataCheck(make({1: "anterior", 2: "posterior", 3: "middle"}), 16).run()
+    DataCheck(make({1: "anterior", 2: "posterior", 3: "middle"}), (16, 16, 16)).run()
     assert "no label to train on holds middle" in caplog.text
 
 
@@ -214,7 +245,7 @@ def test_any_numeric_type_and_byte_order_is_read(make, tmp_path, write_volume, d
     write_volume(tmp_path / "labels" / "a.nii.gz", np.ones((8, 10, 9), dtype), AFFINE)
     write_volume(tmp_path / "images" / "a.nii.gz", np.arange(720).reshape(8, 10, 9).astype(dtype), AFFINE)
     with caplog.at_level(logging.INFO):
-        DataCheck(cases, 16).run()
+        DataCheck(cases, (16, 16, 16)).run()
     assert np.dtype(dtype).name in caplog.text
 
 
@@ -226,7 +257,7 @@ def test_formats_of_itk_are_on_the_grid_that_nibabel_says(make, tmp_path, suffix
     label.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))  # ITK's axes point left and posterior: this is RAS
     path = tmp_path / f"label{suffix}"
     sitk.WriteImage(label, str(path))
-    DataCheck(Cases(LABELS, ({**cases.labeled[0], "label": str(path)},)), 16).run()
+    DataCheck(Cases(LABELS, ({**cases.labeled[0], "label": str(path)},)), (16, 16, 16)).run()
 
 
 def test_the_check_and_the_transform_agree_on_strays(make):

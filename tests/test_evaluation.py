@@ -17,6 +17,7 @@ import json
 import math
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from monai.bundle import ConfigParser
@@ -209,6 +210,24 @@ def test_a_pair_without_labels_cannot_be_scored_and_is_named(dataset, write_json
     path = write_json(folder / "pairs.json", {"pairs": pairs})
     with pytest.raises(ValueError, match="case 'a': a test case needs a label.*\n.* or give both landmarks"):
         evaluate(folder, {"registration": STAY}, tasks=["registration"], test_pairs=str(path))
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "value", "message"),
+    [
+        ("labels", 7, r"case 'c': unknown label 7 \(1 voxel\)"),
+        ("images", np.nan, "case 'c': the image holds 1 values that"),
+    ],
+)
+def test_a_faulty_file_is_told_before_anything_is_scored(dataset, spoilt, value, message):
+    folder = dataset({"a": classes(), "b": classes(1), "c": classes(-2)})
+    image = nib.load(path := folder / spoilt / "c.nii.gz")
+    array = np.asarray(image.dataobj).astype(np.float32)
+    array[0, 0, 0] = value
+    nib.save(nib.Nifti1Image(array, image.affine), path)
+    with pytest.raises(ValueError, match=message):
+        evaluate(folder, {}, tasks=["segmentation", "registration"])  # a first score would take a network
+    assert not (folder / "out").exists()
 
 
 def test_forty_pairs_of_seed_zero_are_the_published_ones_and_overlap_by_half(hippocampus, tmp_path):

@@ -199,6 +199,15 @@ def test_a_case_that_fails_is_told_at_the_end_and_made_up_for_later(dataset, tmp
     assert {file: file.stat().st_mtime_ns for file in out.rglob("moved.*")} == done
 
 
+def test_a_case_whose_label_was_corrected_in_place_is_made_again(dataset, tmp_path):
+    out, path = prepared(dataset, tmp_path / "out"), dataset / "labels" / "moved.nii.gz"
+    made = {file: file.stat().st_mtime_ns for file in (out / "images").iterdir()}
+    write_volume(path, np.where(read(path) == 420, 850, read(path)).astype(np.int16), AFFINE)
+    prepared(dataset, out)
+    assert set(np.unique(read(out / "labels" / "moved.nii.gz"))) == {0, 205, 850}
+    assert [file.name for file in made if file.stat().st_mtime_ns != made[file]] == ["moved.nii.gz"]
+
+
 def test_a_case_that_lost_a_file_is_made_again(dataset, tmp_path):
     out = prepared(dataset, tmp_path / "out")
     (out / "labels" / "moved.nii.gz").unlink()

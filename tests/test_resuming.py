@@ -17,8 +17,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from tiny_training import CASES, load, make_training, rows, same
+
+from scripts.handlers import TrainState
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +119,18 @@ def test_a_training_of_an_older_version_which_named_no_cases_is_resumed_with_a_w
         "validation": ["v", "w"],
         "test": ["x", "y", "z"],
     }
+
+
+def test_a_training_of_two_gpus_is_resumed_on_one(tmp_path, monkeypatch, caplog):
+    given, state = [], torch.get_rng_state()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", given.append)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [state, state])
+    network, engine = torch.nn.Linear(1, 1), Engine(lambda engine, _: None)
+    engine.state.best = {}
+    for resume in (False, True):
+        TrainState(str(tmp_path / "train_state.pt"), {"segmentation": network}, {}, resume).attach(engine)
+        engine.run([0], max_epochs=1)
+        engine = Engine(lambda engine, _: None)
+    assert [len(states) for states in given] == [1] and "saved on 2 GPUs, resumed on 1" in caplog.text

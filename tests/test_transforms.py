@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import pickle
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureTyped, Invertd, LoadImaged, ResizeWithPadOrCropd, Spacingd
 
+from scripts.original import read_label
 from scripts.transforms import ClassesToLabelsd, LabelsToClassesd, SafeSpacingd, find_strays
 
 MMWHS = (205, 420, 500, 550, 600, 820, 850)
@@ -227,3 +229,13 @@ def test_transforms_survive_pickling(transform):
     data = {"y": MetaTensor(torch.zeros(1, 2, 2, 2)), "y_label": MetaTensor(torch.zeros(1, 2, 2, 2))}
     result = pickle.loads(pickle.dumps(transform))(data)
     assert torch.equal(result["y"], transform(data)["y"])
+
+
+def test_an_id_that_float32_cannot_tell_from_its_neighbour_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="label_ids has 312782546, and 16777215 is the largest"):
+        LabelsToClassesd("label", [1, 312782546])
+    nib.save(nib.Nifti1Image(np.full((2, 2, 2), 2**24 + 2, np.int32), np.eye(4)), tmp_path / "atlas.nii.gz")
+    with pytest.raises(ValueError, match=r"atlas\.nii\.gz holds the id 16777218"):
+        read_label(str(tmp_path / "atlas.nii.gz"))
+    nib.save(nib.Nifti1Image(np.full((2, 2, 2), 2**24 - 1, np.int32), np.eye(4)), tmp_path / "atlas.nii.gz")
+    assert (read_label(str(tmp_path / "atlas.nii.gz")) == 2**24 - 1).all()

@@ -129,3 +129,27 @@ def test_only_the_parameters_that_the_optimiser_holds_are_touched():
     update = Update(R, torch.optim.SGD(R.flow.parameters(), lr=0.1), {"s": Term(Smoothness(), ["ddf"])})
     train(networks, {"registration": update}, [make_pair()] * 2)
     assert {name for name, grad in gradients(R).items() if grad is not None} == {"flow.weight", "flow.bias"}
+
+
+@pytest.mark.parametrize("rate", [1e-3, 1e-4])
+@pytest.mark.parametrize("scheduled", [True, False])
+def test_a_learning_rate_that_was_changed_before_resuming_holds_from_there_on(rate, scheduled, caplog):
+    def made(lr):
+        update = linear_update()
+        update.optimizer = torch.optim.Adam(update.network.parameters(), lr=lr)
+        if scheduled:
+            update.scheduler = torch.optim.lr_scheduler.MultiStepLR(update.optimizer, [2, 4], gamma=0.1)
+        return update
+
+    first, second = made(1e-3), made(rate)
+    for update in (first, first, first):  # past the first milestone
+        update.optimizer.step()
+        update.advance()
+    second.load_state_dict(first.state_dict())
+    rates = []
+    for _ in range(2):
+        rates.append(second.optimizer.param_groups[0]["lr"])
+        second.optimizer.step()
+        second.advance()
+    assert rates == pytest.approx([rate / 10, rate / 100] if scheduled else [rate, rate])
+    assert ("learning rate was changed" in caplog.text) is (rate != 1e-3)

@@ -93,11 +93,15 @@ def test_weights_of_another_structure_are_refused_with_the_difference_and_what_t
     assert "torch.Size([5])" in message and "torch.Size([2])" in message
 
 
-def test_a_file_that_is_no_weights_is_not_taken_for_another_network(tmp_path):
-    (tmp_path / "model.pt").write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(Exception) as caught:  # noqa: B017 - the type is torch's affair
+@pytest.mark.parametrize(
+    "content",
+    [b"PK\x03\x04 cut off", b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"],
+    ids=["cut off", "empty", "pointer"],
+)
+def test_a_file_that_is_no_weights_is_named_and_not_taken_for_another_network(tmp_path, content):
+    (tmp_path / "model.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.pt' cannot be read.*git lfs pull"):
         load_weights(network(), str(tmp_path), "model.pt")
-    assert not isinstance(caught.value, ValueError) and "another network" not in str(caught.value)
 
 
 def test_a_missing_file_is_named_with_what_to_do(tmp_path):

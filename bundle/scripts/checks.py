@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from scripts.cases import Cases
 from scripts.datalist import LISTS
+from scripts.errors import root_cause
 from scripts.preprocessed_checks import Preprocessed, look_at, warnings_of
 from scripts.transforms import describe_strays, find_strays
 
@@ -48,7 +49,7 @@ class DataCheck:
 
     Args:
         cases: what to check.
-        spatial_size: voxels per axis of the network's grid, or one number for all three axes.
+        spatial_size: voxels per axis of the network's grid.
         multiple: what the networks need each of them to be a multiple of.
         min_labeled: fewest labelled cases to train with.
         min_unlabeled: fewest unlabelled cases.
@@ -61,7 +62,7 @@ class DataCheck:
     def __init__(
         self,
         cases: Cases,
-        spatial_size: Sequence[int] | int,
+        spatial_size: Sequence[int],
         multiple: int = 1,
         min_labeled: int = 1,
         min_unlabeled: int = 0,
@@ -70,7 +71,9 @@ class DataCheck:
         preprocessing: Callable | None = None,
     ) -> None:
         self.cases = cases
-        self.spatial_size = (spatial_size,) * 3 if isinstance(spatial_size, int) else tuple(spatial_size)
+        if isinstance(spatial_size, int):
+            raise ValueError(f"spatial_size {spatial_size}: expected a number for each axis: {[spatial_size] * 3}.")
+        self.spatial_size = tuple(spatial_size)
         self.multiple = multiple
         self.min_labeled = min_labeled
         self.min_unlabeled = min_unlabeled
@@ -162,8 +165,13 @@ class DataCheck:
         if image is not None and label is not None:
             row.faults += grid_faults(image, label, self.same_grid_tolerance)
         if self.preprocessing is not None and not row.faults and not self._size_faults():
-            row.seen = look_at(case, image, label, self.preprocessing, self.cases.labels)
-            row.faults += row.seen.faults(self.multiple)
+            try:
+                row.seen = look_at(case, image, label, self.preprocessing, self.cases.labels)
+            except Exception as error:  # transforms raise what they like, and the other cases are to be checked, too
+                cause = root_cause(error)
+                row.faults.append(f"preprocessing fails: {case['image']}\n  {type(cause).__name__}: {cause}")
+            else:
+                row.faults += row.seen.faults(self.multiple)
         return row
 
     def _label_faults(self, label: Volume) -> list[str]:
@@ -263,10 +271,11 @@ def read_volume(path: str, what: str, faults: list[str]) -> Volume | None:
         return None
     if array.ndim == 4 and array.shape[-1] == 1:
         array = array[..., 0]
-    if unlike := shape_faults(array, what, path):
+    affine = np.asarray(meta["affine"], dtype=float)
+    if unlike := shape_faults(array, what, path) or affine_faults(affine, what, path):
         faults += unlike
         return None
-    return Volume(array.astype(array.dtype.newbyteorder("="), copy=False), np.asarray(meta["affine"], dtype=float))
+    return Volume(array.astype(array.dtype.newbyteorder("="), copy=False), affine)
 
 
 def shape_faults(array: np.ndarray, what: str, path: str) -> list[str]:
@@ -277,6 +286,16 @@ def shape_faults(array: np.ndarray, what: str, path: str) -> list[str]:
     return [
         f"the {what} is not one 3D volume of numbers: shape {shape}, type {array.dtype}, {path}\n"
         "  Split a series into its volumes, and make one channel of real numbers of colours or complex ones."
+    ]
+
+
+def affine_faults(affine: np.ndarray, what: str, path: str) -> list[str]:
+    """Say where the header of a file puts its voxels nowhere; ``what`` and ``path`` are for the fault."""
+    if np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-15:
+        return []
+    return [
+        f"the {what} has a header that puts its voxels nowhere: its matrix {affine[:3].tolist()} is not finite, or "
+        f"flat. Export the file again.\n  {path}"
     ]
 
 

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -25,6 +26,8 @@ from monai.engines.utils import IterationEvents
 from scripts import processes
 from scripts.state import PairState
 from scripts.wiring import check_wiring
+
+logger = logging.getLogger(__name__)
 
 
 class Term:
@@ -112,10 +115,28 @@ class Update:
         return {"optimizer": self.optimizer.state_dict(), "scheduler": scheduler}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave."""
+        """Take back what :meth:`state_dict` gave; a learning rate that has been changed since is kept as it is now."""
+        configured = [_first_rate(group) for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
+        saved = [_first_rate(group) for group in self.optimizer.param_groups]
+        if configured != saved:
+            self._set_rates(configured, saved)
+
+    def _set_rates(self, configured: Sequence[float], saved: Sequence[float]) -> None:
+        """Go on at the point of the schedule where it was, as if the rate had always been the configured one."""
+        logger.warning("the learning rate was changed: it began with %s, and now with %s", saved, configured)
+        for group, now, then in zip(self.optimizer.param_groups, configured, saved, strict=True):
+            group["lr"] = now * (group["lr"] / then if then else 1.0)
+            if "initial_lr" in group:
+                group["initial_lr"] = now
+        if self.scheduler is not None:
+            self.scheduler.base_lrs = list(configured)
+
+
+def _first_rate(group: Mapping[str, Any]) -> float:
+    return float(group.get("initial_lr", group["lr"]))  # a schedule writes down what it began with
 
 
 class JointTrainer(Trainer):

@@ -28,6 +28,7 @@ from scripts.cases import Cases
 from scripts.each_case import for_each
 from scripts.examples import pair_example, segmentation_example, worst_median_best
 from scripts.files import write_json
+from scripts.image_checks import check_cases
 from scripts.landmarks import Landmarks
 from scripts.metrics import dice_per_structure, folding_percent, sdlogj, surface_distances
 from scripts.options import TASKS, checked_tasks
@@ -49,7 +50,8 @@ from scripts.state import PairState
 
 logger = logging.getLogger(__name__)
 
-SUBJECTS_IN_MEMORY = 64  # some megabytes each
+SUBJECTS_IN_MEMORY = 2**32  # bytes that the subjects of pairs may take, which come again and again
+BYTES_OF_VOXEL = 5  # an image in float32, and a label
 
 
 class Evaluation:
@@ -120,7 +122,7 @@ class Evaluation:
             What ``metrics.json`` holds.
 
         Raises:
-            ValueError: when there is nothing to evaluate on, or nothing to score a pair by.
+            ValueError: when there is nothing to evaluate on, nothing to score a pair by, or a file that cannot be used.
         """
         pairs = self._pairs() if "registration" in self.tasks else []
         if not self.cases.test and not pairs:
@@ -135,13 +137,14 @@ class Evaluation:
         if self.landmarks is not None:
             self.landmarks.check(pairs)
         self._refuse_what_cannot_be_scored(pairs)
+        largest = check_cases(itertools.chain(self.cases.test, *pairs), self.cases.label_ids)
         metrics: dict[str, Any] = {"structures": list(self.cases.structures), "config": self.provenance}
         rows, examples = {}, {}  # nothing is written before both tasks are done: no half of an older evaluation stays
         if "segmentation" in self.tasks and self.cases.test:
             rows["segmentation"], examples["segmentation"] = self._segment_all()
             metrics["segmentation"] = summarise(rows["segmentation"], ("case",), self.cases.structures)
         if pairs:
-            rows["registration"], rows["landmarks"], examples["registration"] = self._register_all(pairs)
+            rows["registration"], rows["landmarks"], examples["registration"] = self._register_all(pairs, largest)
             metrics |= summarise_registration(rows["registration"], rows["landmarks"], self.cases.structures)
         if processes.rank() == 0:
             self._write(metrics, rows, examples)
@@ -219,12 +222,15 @@ class Evaluation:
     # ---- registration
 
     @torch.no_grad()
-    def _register_all(self, pairs: Sequence[tuple[dict, dict]]) -> tuple[list[dict], list[dict], list[dict]]:
-        """Rows of structures, rows of landmarks, and examples."""
+    def _register_all(
+        self, pairs: Sequence[tuple[dict, dict]], largest: int
+    ) -> tuple[list[dict], list[dict], list[dict]]:
+        """Rows of structures, rows of landmarks, and examples; the largest image has so many voxels."""
         # an image may be in several pairs, and in only some of them with its label
         cases = {case["image"]: case for case in sorted(itertools.chain(*pairs), key=lambda case: "label" in case)}
         pairs = [tuple(cases[case["image"]] for case in pair) for pair in pairs]
-        load = lru_cache(SUBJECTS_IN_MEMORY)(lambda image: self._load(cases[image]))
+        kept = max(2, SUBJECTS_IN_MEMORY // (BYTES_OF_VOXEL * largest))
+        load = lru_cache(kept)(lambda image: self._load(cases[image]))
 
         def score(pair: tuple[dict, dict]) -> tuple[list[dict], list[dict]]:
             return self._score_registration(*(load(case["image"]) for case in pair))

@@ -38,7 +38,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"tmp{os.getpid()}_{path.name}")
+    temporary = path.with_name(f".tmp{os.getpid()}_{path.name}")  # hidden: one that is left behind is no case
     try:
         yield temporary
         os.replace(temporary, path)
@@ -61,7 +61,7 @@ def replacing_results(folder: str | Path, earlier: Iterable[str]) -> Iterator[Pa
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="tmp", dir=folder) as temporary:
+    with TemporaryDirectory(prefix=".tmp", dir=folder) as temporary:
         yield Path(temporary)
         written = sorted(path.name for path in Path(temporary).iterdir())
         for name in written:

@@ -33,7 +33,7 @@ from scripts.files import replacing
 from scripts.metrics import folding_percent
 from scripts.pair_picture import draw_pair, write_picture
 from scripts.spatial import spacing_of
-from scripts.weights import FILES, load_weights, save_atomically
+from scripts.weights import FILES, load_weights, read_saved, save_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -241,7 +241,7 @@ class TrainState:
                 f"'{self.path}' is there: this folder holds a training already. Add `--resume true` to go on with it, "
                 "or choose another `--output_dir`."
             )
-        self._go_on(engine, torch.load(self.path, map_location="cpu", weights_only=True))
+        self._go_on(engine, read_saved(self.path))
 
     def _go_on(self, engine: Engine, state: Mapping[str, Any]) -> None:
         if self.cases is not None and "cases" in state:
@@ -304,7 +304,9 @@ def _restore_random_state(state: Mapping[str, Any]) -> None:
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        if len(state["cuda"]) != (here := torch.cuda.device_count()):
+            logger.warning("saved on %d GPUs, resumed on %d: random numbers differ", len(state["cuda"]), here)
+        torch.cuda.set_rng_state_all(state["cuda"][:here])
 
 
 class FieldCurves:

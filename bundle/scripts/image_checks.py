@@ -15,20 +15,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.transforms import MapTransform
 
-from scripts.checks import Volume, image_faults, read_volume, shape_faults
+from scripts.checks import Volume, grid_faults, image_faults, read_volume, shape_faults
 from scripts.each_case import Failure, for_each
+from scripts.transforms import SEGMENTED, describe_strays, find_strays
 
-__all__ = ["CheckImaged", "ImageCheck", "check_files", "fill_number"]
+__all__ = ["CheckImaged", "ImageCheck", "check_cases", "check_files", "fill_number"]
 
 logger = logging.getLogger(__name__)
-
-SEGMENTED = "_seg"  # what `inferring` adds to the name of a case
 
 
 def fill_number(value: Any) -> float:
@@ -60,6 +61,39 @@ def check_files(files: Iterable[tuple[str, str | Path]], may_be_constant: bool =
     ]
     if faults:
         raise ValueError("\n".join(faults))
+
+
+def check_cases(cases: Iterable[Mapping[str, str]], label_ids: Sequence[int]) -> int:
+    """Refuse cases that nothing can be scored on, all at once and before any is.
+
+    Args:
+        cases: ``case``, ``image`` and, where there is one, ``label``: paths. A case may come several times.
+        label_ids: those that a label may hold. Not all, nor any, have to be there.
+
+    Returns:
+        Voxels of the largest image.
+
+    Raises:
+        ValueError: names each faulty case, what is wrong with it, and what to do.
+    """
+    once = list({(case["image"], case.get("label")): case for case in cases}.values())
+    found = for_each(once, partial(_case_faults, label_ids=label_ids), "Checking cases")
+    if faults := [f"case '{case['case']}': {f}" for case, (_, told) in zip(once, found, strict=True) for f in told]:
+        raise ValueError("\n".join(faults))
+    return max((voxels for voxels, _ in found), default=0)
+
+
+def _case_faults(case: Mapping[str, str], label_ids: Sequence[int]) -> tuple[int, list[str]]:
+    faults: list[str] = []
+    image = read_volume(case["image"], "image", faults)
+    label = read_volume(case["label"], "label", faults) if "label" in case else None
+    if image is not None:
+        faults += image_faults(image, may_be_constant=True)
+    if label is not None and (strays := find_strays(torch.from_numpy(label.array), label_ids)):
+        faults.append(describe_strays(strays, label_ids))
+    if image is not None and label is not None:
+        faults += grid_faults(image, label)
+    return 0 if image is None else image.array.size, faults
 
 
 def _file_faults(path: str | Path, what: str, may_be_constant: bool = False) -> list[str]:

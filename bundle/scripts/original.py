@@ -23,7 +23,7 @@ from monai.transforms import LoadImage
 
 from scripts.checks import Volume, grid_faults
 from scripts.each_case import Failure, for_each, keep_going
-from scripts.transforms import describe_strays, find_strays
+from scripts.transforms import LARGEST_ID, describe_strays, find_strays
 
 __all__ = ["Original", "check_label_ids", "read_label", "read_original"]
 
@@ -77,12 +77,14 @@ def read_label(path: str, corrections: Mapping[int, int] | None = None) -> Any:
         Ids (1, X, Y, Z), int32, with their affine.
 
     Raises:
-        ValueError: the file holds numbers with fractions, so it is no label map.
+        ValueError: the file holds numbers with fractions, so it is no label map, or ids too large to be told apart.
     """
     volume = LoadImage(ensure_channel_first=True)(path)
     ids = volume.round().to(torch.int32)
     if (ids.as_tensor() != volume.as_tensor()).any():
         raise ValueError(f"{path} holds numbers with fractions, so it is no label map. Is it an image?")
+    if (largest := int(ids.abs().max())) > LARGEST_ID:
+        raise ValueError(f"{path} holds the id {largest}, and {LARGEST_ID} is the largest possible: number them anew.")
     for wrong, right in (corrections or {}).items():
         ids[ids == int(wrong)] = int(right)
     return ids

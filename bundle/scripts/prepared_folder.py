@@ -81,7 +81,8 @@ class PreparedFolder:
         if not record.is_file() or not all(self._volume(name, key).is_file() for key in KINDS if key in case):
             return False
         made = read_json(record)
-        return (made["image"], made["reference"]) == (case["image"], reference)
+        now = {"image": case["image"], "reference": reference, "files": _stamps(case)}
+        return {**now, **{key: made[key] for key in now if key in made}} == now  # 0.5.0 wrote no stamps
 
     def write(
         self, name: str, case: Mapping[str, str], original: Original, grid: Grid, matrix: np.ndarray, reference: str
@@ -110,6 +111,7 @@ class PreparedFolder:
             "case": name,
             "image": case["image"],
             "reference": reference,
+            "files": _stamps(case),
             "matrix_ras": matrix.tolist(),
             "shape": list(original.image.shape[1:]),
             "affine": np.asarray(original.image.affine).tolist(),
@@ -131,3 +133,9 @@ class PreparedFolder:
 def repeated_names(names: Sequence[str]) -> list[str]:
     """The names that stand more than once."""
     return sorted({name for name in names if names.count(name) > 1})
+
+
+def _stamps(case: Mapping[str, str]) -> dict[str, list[Any]]:
+    """Path, bytes and time of the files of a case: what changes when one is replaced or corrected in place."""
+    found = {key: Path(case[key]) for key in KINDS if key in case}
+    return {key: [str(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for key, path in found.items()}

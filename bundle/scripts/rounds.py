@@ -32,7 +32,7 @@ from scripts.cases import Cases
 from scripts.datalist import case_name, find_volumes
 from scripts.files import replacing
 from scripts.pairs import KINDS, PairDataset, PairSampler
-from scripts.weights import FILES
+from scripts.weights import FILES, read_saved
 
 __all__ = ["AnnotationRound", "PossiblePairSampler", "check_labels", "datastore_cases", "load_fitting", "next_round"]
 
@@ -209,7 +209,7 @@ def load_fitting(networks: Mapping[str, torch.nn.Module], folder: str | Path) ->
         if path is None or not path.is_file():
             logger.warning("%s begins untrained: there are no weights of it in %s", name, folder)
             continue
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        weights = read_saved(path)
         if _shapes(weights) != _shapes(network.state_dict()):
             logger.warning("%s begins untrained: %s is of other structures, or of another network", name, path)
             continue

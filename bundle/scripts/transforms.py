@@ -13,19 +13,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Spacingd
+from monai.transforms import MapTransform, SaveImaged, Spacingd
 from monai.utils import convert_to_dst_type, convert_to_tensor
 
 from scripts.datalist import case_name
+from scripts.files import replacing
 
-__all__ = ["ClassesToLabelsd", "LabelsToClassesd", "SafeSpacingd", "describe_strays", "find_strays"]
+__all__ = ["ClassesToLabelsd", "LabelsToClassesd", "SafeSpacingd", "SaveLabelMapd", "describe_strays", "find_strays"]
 
+logger = logging.getLogger(__name__)
+
+SEGMENTED = "_seg"  # what `inferring` adds to the name of a case
 MAX_CLASS = 255  # classes are kept as uint8
+LARGEST_ID = 2**24 - 1  # files are read as float32, which cannot tell larger whole numbers apart
 
 
 class LabelsToClassesd(MapTransform):
@@ -94,6 +101,34 @@ class ClassesToLabelsd(MapTransform):
                 )
             ids = torch.tensor((0, *self.label_ids), dtype=self.dtype, device=classes.device)
             d[key] = convert_to_dst_type(ids[classes.to(torch.int32)], d[key], dtype=self.dtype)[0]
+        return d
+
+
+class SaveLabelMapd(SaveImaged):
+    """MONAI's ``SaveImaged`` for label maps: ``CASE_seg.nii.gz``, in the type of the ids, and as a whole or not at all.
+
+    The name is the ``case`` of the data and, where there is none, that of the image's file: of two images ``t1.nii.gz``
+    in folders of their own, ``SaveImaged`` would keep the second.
+
+    Args:
+        keys: label maps (1, X, Y, Z) with their affines, on the grids of their files.
+        output_dir: where they go.
+    """
+
+    def __init__(self, keys: KeysCollection, output_dir: str) -> None:
+        super().__init__(
+            keys, output_dir=output_dir, output_dtype=None, separate_folder=False, resample=False, print_log=False
+        )
+        self.output_dir = Path(output_dir)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the label maps of ``keys``."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            name = d.get("case") or case_name(str(d[key].meta.get("filename_or_obj", key)))
+            with replacing(path := self.output_dir / f"{name}{SEGMENTED}.nii.gz") as temporary:
+                self.saver(d[key], filename=str(temporary).removesuffix(".nii.gz"))
+            logger.info("written: %s", path)
         return d
 
 
@@ -180,6 +215,8 @@ def _check_ids(label_ids: Sequence[int]) -> tuple[int, ...]:
     ids = tuple(int(i) for i in label_ids)
     if not ids or len(set(ids)) < len(ids) or min(ids) < 1:
         raise ValueError(f"label_ids should be different numbers above 0 (the background), found {label_ids}.")
+    if max(ids) > LARGEST_ID:
+        raise ValueError(f"label_ids has {max(ids)}, and {LARGEST_ID} is the largest id possible: number them anew.")
     if len(ids) > MAX_CLASS:
         raise ValueError(f"at most {MAX_CLASS} structures are possible, found {len(ids)} label_ids.")
     return ids

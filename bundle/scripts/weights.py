@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,24 @@ def find_weights(folders: Sequence[str]) -> str:
     )
 
 
+def read_saved(path: str | Path) -> dict[str, Any]:
+    """What ``torch.save`` wrote, on the CPU.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: when the file is damaged, or no such file.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"'{path}' cannot be read: it is cut short, damaged, or a pointer of Git LFS ({Path(path).stat().st_size} "
+            "bytes). Copy it again; for a pointer, run `git lfs pull`."
+        ) from error
+
+
 def load_weights(
     network: torch.nn.Module, folder: str, filename: str, device: torch.device | str = "cpu"
 ) -> torch.nn.Module:
@@ -90,7 +109,7 @@ def load_weights(
     path = Path(folder) / filename
     if not path.is_file():
         raise FileNotFoundError(f"no weights '{path}'. Train first, or name the folder that holds them: `--ckpt_dir`.")
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    weights = read_saved(path)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

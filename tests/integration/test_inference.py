@@ -121,6 +121,18 @@ def test_a_bad_image_is_named_at_the_end_and_stops_no_other(dataset, tmp_path):
     assert [path.name for path in sorted(out.iterdir())] == ["case_1_seg.nii.gz", "case_2_seg.nii.gz"]
 
 
+def test_results_are_named_by_case_where_files_in_several_folders_bear_one_name(dataset, tmp_path, write_json):
+    folder, _ = dataset
+    images = [{"case": case, "image": str(tmp_path / case / "t1.nii.gz")} for case in ("p.1", "q")]
+    for number, entry in enumerate(images):
+        Path(entry["image"]).parent.mkdir()
+        shutil.copy(folder / f"case_{number}.nii.gz", entry["image"])
+    datalist = write_json(tmp_path / "datalist.json", {"labels": {"1": "x"}, "unlabeled": images})
+    written = infer(folder, tmp_path / "out", datalist=str(datalist))
+    assert [path.name for path in written] == ["p.1_seg.nii.gz", "q_seg.nii.gz"]
+    assert [nib.load(path).shape for path in written] == [nib.load(entry["image"]).shape for entry in images]
+
+
 def test_label_maps_beside_the_images_are_not_segmented_again(dataset, tmp_path):
     data = Path(shutil.copytree(dataset[0], tmp_path / "data"))
     once = infer(data, data)
