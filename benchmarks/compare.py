@@ -28,7 +28,6 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,105 +37,17 @@ from monai.bundle import ConfigParser
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bundle"))
 
+from plans import CONFIGS, SWITCH, Plan, is_on, listed, numbers  # noqa: E402
 from plots import draw_figures  # noqa: E402
-from records import LABELS, RESULTS, ROOT, dice_of_run, provenance, read_records, run_all, write_record  # noqa: E402
-from tables import REFERENCE, figures_of, markdown, structure_table  # noqa: E402
+from records import LABELS, RESULTS, dice_of_run, provenance, read_records, run_all, write_record  # noqa: E402
+from tables import REFERENCE, figures_of, grouped, markdown, structure_table  # noqa: E402
 
 from scripts.files import write_json  # noqa: E402
 
 logger = logging.getLogger("compare")
 
-CONFIGS = ROOT / "bundle" / "configs"
-OUTPUT = ROOT / "output" / "compare"
-#: ablations of a recipe rather than of train.yaml, by the beginning of their name: overlays of that recipe
-ABLATED = {"brbs_": "brbs"}
-#: methods of two runs: the second starts from the weights of the first, of the same seed, by its entry `pretrained`
-FIRST_RUN = {"pc_reg_rt": "pc_reg"}
-
 # two runs at a time may have their first run in common
 _locks: dict[Path, threading.Lock] = defaultdict(threading.Lock)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run is: enough to repeat it.
-
-    Args:
-        dataset: a file of ``configs/data``.
-        method: a file of ``configs/recipes`` or ``configs/ablations``, or ``deeprs`` for ``train.yaml`` itself.
-        augmented: with the random augmentation of the data set.
-        num_labeled: labelled cases to learn from.
-        seed: of the training.
-        extra: files of ``configs/run``.
-        arguments: further entries of the config.
-    """
-
-    dataset: str
-    method: str
-    augmented: bool
-    num_labeled: int
-    seed: int
-    extra: tuple[str, ...] = ()
-    arguments: tuple[tuple[str, Any], ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The name of its files; 4 labelled cases are not mentioned."""
-        labels = "" if self.num_labeled == LABELS else f"_n{self.num_labeled}"
-        return f"{self.method}_{'aug' if self.augmented else 'noaug'}{labels}_s{self.seed}"
-
-    @property
-    def work(self) -> Path:
-        """The folder of its weights, curves and scores."""
-        return OUTPUT / self.dataset / self.name
-
-    @property
-    def result(self) -> Path:
-        """The file of its record."""
-        return RESULTS / self.dataset / f"{self.name}.json"
-
-    @property
-    def configs(self) -> list[Path]:
-        """The config files: what to compute, on which data, how to run it.
-
-        Raises:
-            ValueError: when there is no such method.
-        """
-        files = [CONFIGS / "train.yaml", CONFIGS / "data" / f"{self.dataset}.yaml", *_method_files(self.method)]
-        if not self.augmented:
-            files.append(CONFIGS / "run" / "no_augmentation.yaml")
-        return files + [CONFIGS / "run" / f"{name}.yaml" for name in self.extra]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What a result has to agree in to be that of this plan."""
-        return {
-            "method": self.method,
-            "augmented": self.augmented,
-            "num_labeled": self.num_labeled,
-            "seed": self.seed,
-            "configs": [str(path.relative_to(CONFIGS)) for path in self.configs],
-            "arguments": dict(self.arguments),
-        }
-
-    @property
-    def first_run(self) -> Plan | None:
-        """The plan of the run whose weights this one starts from, where there is one."""
-        first = FIRST_RUN.get(self.method)
-        return None if first is None else Plan(**{**vars(self), "method": first})
-
-
-def _method_files(method: str) -> list[Path]:
-    if method == "deeprs":
-        return []
-    recipe, ablation = (CONFIGS / folder / f"{method}.yaml" for folder in ("recipes", "ablations"))
-    if recipe.is_file():
-        return [recipe]
-    if not ablation.is_file():
-        known = sorted(path.stem for folder in (recipe.parent, ablation.parent) for path in folder.glob("*.yaml"))
-        raise ValueError(f"no method '{method}': expected deeprs or a file of recipes/ or ablations/: {known}.")
-    bases = [CONFIGS / "recipes" / f"{base}.yaml" for prefix, base in ABLATED.items() if method.startswith(prefix)]
-    return [*bases, ablation]
 
 
 def _bundle(run_id: str, configs: list[Path], log: Path, **overrides: Any) -> float:
@@ -255,17 +166,6 @@ def measure(plan: Plan, dataset_dir: Path) -> None:
     logger.info("%s: %s", plan.name, {name: round(mean, 2) for name, (mean, _) in figures_of(record).items()})
 
 
-def listed(value: Any) -> list[str]:
-    """What stands on a command line with commas, or as a list, as texts."""
-    return [str(v) for v in value] if isinstance(value, (list, tuple)) else str(value).split(",")
-
-
-def _is_on(augmentation: str) -> bool:
-    if augmentation not in ("on", "off"):
-        raise ValueError(f"--augmentation '{augmentation}': expected on, off, or both: off,on.")
-    return augmentation == "on"
-
-
 def run(
     dataset: str,
     dataset_dir: str,
@@ -291,21 +191,27 @@ def run(
         arguments: further entries of the config, such as ``--max_epochs 20``.
 
     Raises:
-        ValueError: there is no such method, or no augmentation to switch on.
+        FileNotFoundError: there is no such folder of data.
+        ValueError: there is no such method, data set or file of ``configs/run``, no augmentation to switch on, or an
+            option is no number.
         SystemExit: with status 1 when a run has failed.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     common = {"extra": tuple(listed(extra)) if extra else (), "arguments": tuple(sorted(arguments.items()))}
     plans = [
-        Plan(dataset, method, _is_on(augmented), int(labels), int(seed), **common)
-        for seed in listed(seeds)
-        for labels in listed(num_labeled)
+        Plan(dataset, method, is_on(augmented), labels, seed, **common)
+        for seed in numbers(seeds, "seeds")
+        for labels in numbers(num_labeled, "num_labeled")
         for augmented in listed(augmentation)
         for method in listed(methods)
     ]
     for plan in plans:  # before hours of work
         _refuse_wrong_augmentation(plan)
     folder = Path(dataset_dir).resolve()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--dataset_dir '{dataset_dir}': there is no such folder.")
+    if jobs < 1:
+        raise ValueError(f"--jobs {jobs}: expected 1 or more.")
     run_all({plan.name: partial(measure, plan, folder) for plan in plans}, jobs)
 
 
@@ -314,13 +220,16 @@ def _selected(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """All records of a data set, and those asked for, methods in the order asked for."""
     records = read_records(dataset)
-    settings = {None if name == "-" else name == "on" for name in listed(augmentation)}
-    labels = {int(labels) for labels in listed(num_labeled)} if num_labeled else None
+    settings = {is_on(name, {"-": None, **SWITCH}) for name in listed(augmentation)}
+    labels = set(numbers(num_labeled, "num_labeled")) if num_labeled else None
     chosen = [
         record
         for record in records
         if record["augmented"] in settings and (labels is None or record["num_labeled"] in labels)
     ]
+    if not chosen:
+        found = sorted({(group.augmentation, group.num_labeled) for group in grouped(records)})
+        raise ValueError(f"no such runs in {RESULTS / dataset}. Augmentation and labels of those there: {found}.")
     if not methods:
         return records, chosen
     if missing := [method for method in listed(methods) if method not in {record["method"] for record in records}]:
@@ -345,10 +254,13 @@ def table(
         reference: the method that the others are compared with; ``none`` for no second table.
 
     Raises:
-        ValueError: when a method has no runs.
+        ValueError: when a method, or the reference, has no runs.
     """
     records, chosen = _selected(dataset, methods, augmentation, num_labeled)
-    return markdown(chosen, reference, [record for record in records if record["method"] == reference])
+    references = [record for record in records if record["method"] == reference]
+    if reference != "none" and not references and reference != REFERENCE:
+        raise ValueError(f"--reference '{reference}': it has no runs in {RESULTS / dataset}. `none` is no reference.")
+    return markdown(chosen, reference, references)
 
 
 def structures(dataset: str, methods: str = "", augmentation: str = "-,off,on", num_labeled: str = "") -> str:
@@ -378,7 +290,7 @@ def figures(dataset: str, augmentation: str = "on", num_labeled: int = LABELS) -
         The files.
     """
     records = read_records(dataset)
-    return [str(path) for path in draw_figures(records, RESULTS / dataset, augmentation == "on", num_labeled)]
+    return [str(path) for path in draw_figures(records, RESULTS / dataset, is_on(augmentation), num_labeled)]
 
 
 if __name__ == "__main__":

@@ -8,41 +8,87 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Does a confidence map tell right from wrong voxels of a warped label?
+"""Does a confidence map tell right from wrong voxels of a warped label? A row for each run, and the table of them.
 
-python benchmarks/confidence.py RUN_FOLDER --dataset hippocampus --dataset_dir DIR
+python benchmarks/confidence.py run RUN_FOLDER ... --dataset hippocampus --dataset_dir DIR
+python benchmarks/confidence.py table --dataset hippocampus
+
+A run that has its row in ``confidence.csv`` is skipped.
 """
 
 from __future__ import annotations
 
+import logging
+import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import fire
 import numpy as np
 import torch
 from monai.metrics import compute_roc_auc
+from records import RESULTS, provenance, read_rows, write_rows
 from trained import open_run
 
 from scripts.state import PairState
 
+logger = logging.getLogger("confidence")
 
-def main(run_folder: str, dataset: str, dataset_dir: str) -> dict[str, float]:
-    """Area under the ROC curve of two maps on the validation pairs, each case with the next.
+MAPS = {"confidence": "D", "agreement": "S on both sides"}
+COLUMNS = ["run", *(f"auc_{name}" for name in MAPS), "pairs", "commit"]
+
+
+def run(*run_folders: str, dataset: str, dataset_dir: str) -> None:
+    """Measure the area under the ROC curve of two maps on the validation pairs, each case with the next.
 
     ``confidence`` is the discriminator's, where the run has one; ``agreement`` is what segmentation says. Asked are the
     voxels that are a structure in the warped or in the fixed label; right is where both say the same. 0.5 is a map that
     knows nothing.
 
     Args:
-        run_folder: what training wrote: weights of all networks, and model.yaml.
+        run_folders: what trainings wrote: weights of all networks, and model.yaml.
         dataset: a file of ``configs/data``.
         dataset_dir: where the data lie.
     """
-    parser, networks = open_run(run_folder, dataset, dataset_dir)
-    make_state, pairs = (parser.get_parsed_content(key) for key in ("state", "validate::dataloader"))
-    maps = ["agreement"] + (["confidence"] if "discriminator" in networks else [])
-    return {f"auc_{name}": area for name, area in areas(make_state, networks, pairs, maps).items()}
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    path = RESULTS / dataset / "confidence.csv"
+    for folder in run_folders:
+        name = Path(folder).resolve().name
+        if any(row["run"] == name for row in read_rows(path)):
+            continue
+        parser, networks = open_run(str(folder), dataset, str(dataset_dir))
+        make_state, pairs = (parser.get_parsed_content(key) for key in ("state", "validate::dataloader"))
+        maps = [map_ for map_ in MAPS if map_ != "confidence" or "discriminator" in networks]
+        found = {f"auc_{map_}": area for map_, area in areas(make_state, networks, pairs, maps).items()}
+        row = {"run": name, **found, "pairs": len(pairs), "commit": provenance()["commit"]}
+        logger.info(row)
+        write_rows(path, COLUMNS, [*read_rows(path), row])
+
+
+def table(dataset: str) -> str:
+    """The areas of a data set as Markdown, seeds averaged, with their range and number."""
+    groups = defaultdict(list)
+    for row in read_rows(RESULTS / dataset / "confidence.csv"):
+        method, augmentation, labels = re.fullmatch(r"(\w+?)_(aug|noaug)(?:_n(\d+))?_s\d+", row["run"]).groups()
+        title = f"{method}{f', {labels} labels' if labels else ''} | {'on' if augmentation == 'aug' else 'off'}"
+        groups[title].append([float(row[f"auc_{name}"] or "nan") for name in MAPS])
+    lines = [
+        f"| method | augmentation | {' | '.join(f'AUC of {title}' for title in MAPS.values())} |",
+        "|---|---|---|---|",
+    ]
+    for title, rows in groups.items():
+        lines.append(f"| {title} | {' | '.join(map(_cell, zip(*rows, strict=True)))} |")
+    return "\n".join(lines)
+
+
+def _cell(areas_of_seeds: Sequence[float]) -> str:
+    if np.isnan(areas_of_seeds).any():
+        return "-"
+    low, high, count = min(areas_of_seeds), max(areas_of_seeds), len(areas_of_seeds)
+    spread = "" if count == 1 else f"{low:.3f}..{high:.3f}, "
+    return f"{np.mean(areas_of_seeds):.3f} ({spread}{count})"
 
 
 @torch.no_grad()
@@ -72,4 +118,4 @@ def areas(
 
 
 if __name__ == "__main__":
-    fire.Fire(main)
+    fire.Fire({"run": run, "table": table})

@@ -31,6 +31,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 sys.path.insert(0, str(ROOT / "bundle"))
 
 import compare  # noqa: E402
+import confidence  # noqa: E402
 import lessons  # noqa: E402
 import refinement  # noqa: E402
 
@@ -39,6 +40,7 @@ from scripts.files import write_text  # noqa: E402
 DOCUMENTS = ("README.md", "bundle/docs/*.md")
 COMMANDS = {
     "compare.py": {"table": compare.table, "structures": compare.structures},
+    "confidence.py": {"table": confidence.table},
     "lessons.py": {"table": lessons.table},
     "refinement.py": {"table": refinement.table},
 }

@@ -25,7 +25,8 @@ from typing import Any
 
 import fire
 import numpy as np
-from compare import Plan, evaluate, listed
+from compare import evaluate
+from plans import Plan, is_on, listed, numbers
 from records import RESULTS, provenance, read_rows, write_rows
 
 FIGURES = {
@@ -64,12 +65,12 @@ def run(
     """
     common = {"extra": tuple(listed(extra)) if extra else (), "arguments": tuple(sorted(arguments.items()))}
     for method in listed(methods):
-        for seed in listed(seeds):
-            plan = Plan(dataset, method, augmentation == "on", 4, int(seed), **common)
+        for seed in numbers(seeds, "seeds"):
+            plan = Plan(dataset, method, is_on(augmentation), 4, seed, **common)
             if not (plan.work / "model_registration.pt").is_file():
                 raise FileNotFoundError(f"no weights in {plan.work}: compare.py run makes them.")
-            for count in listed(steps):
-                _measure(plan, Path(dataset_dir).resolve(), int(count))
+            for count in numbers(steps, "steps"):
+                _measure(plan, Path(dataset_dir).resolve(), count)
 
 
 def table(dataset: str) -> str:

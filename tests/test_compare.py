@@ -29,12 +29,14 @@ sys.path.append(str(ROOT / "benchmarks"))  # scripts, not a package: they import
 
 import compare  # noqa: E402
 import documents  # noqa: E402
+import plans  # noqa: E402
 from paired import paired_difference  # noqa: E402
+from plans import Plan  # noqa: E402
 from plots import box_plots, draw_figures, label_curves  # noqa: E402
 from records import NAMES, dice_by_case, dice_table, read_records, run_all, write_record  # noqa: E402
 from tables import difference_table, figure_table, markdown, structure_table  # noqa: E402
 
-PLAN = compare.Plan("hippocampus", "deeprs", augmented=True, num_labeled=4, seed=0, extra=("bf16",))
+PLAN = Plan("hippocampus", "deeprs", augmented=True, num_labeled=4, seed=0, extra=("bf16",))
 CASES = ("a", "b", "c", "d")
 
 
@@ -183,9 +185,15 @@ def test_a_table_shows_what_is_asked_for_in_the_order_asked_for(tmp_path, monkey
     assert rows(methods="best,unet", augmentation="on", reference="none") == ["best", "unet"]
     assert rows(methods="deeprs", reference="none") == ["no registration", "deeprs", "deeprs"]
     assert "| no registration | - | 0 | - | - | 25.00 ± 12.50 |" in compare.table("any")
-    assert rows(num_labeled="1", reference="none") == []
-    with pytest.raises(ValueError, match=r"no runs of \['vnet'\]"):
-        compare.table("any", methods="unet,vnet")
+    for asked, message in (
+        ({"methods": "unet,vnet"}, r"no runs of \['vnet'\]"),
+        ({"num_labeled": "1"}, r"no such runs .* there: \[\('off', 4\), \('on', 4\)\]"),
+        ({"num_labeled": "four"}, "--num_labeled 'four': expected whole numbers"),
+        ({"augmentation": "onn"}, "--augmentation 'onn': expected -, on, off"),
+        ({"reference": "vnet"}, "--reference 'vnet': it has no runs"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare.table("any", **asked)
 
 
 def test_the_reference_need_not_be_among_the_rows():
@@ -273,7 +281,7 @@ def test_a_method_of_two_runs_starts_from_the_first_of_the_same_seed():
 
 
 def test_a_result_of_other_settings_is_not_taken_for_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(compare, "RESULTS", tmp_path)
+    monkeypatch.setattr(plans, "RESULTS", tmp_path)
     write_record(PLAN.result, replace(PLAN, arguments=(("max_epochs", 2),)).settings)
     with pytest.raises(ValueError, match="max_epochs"):
         compare.measure(PLAN, tmp_path)
@@ -309,7 +317,7 @@ def test_the_split_that_comes_with_the_results_is_the_one_they_were_measured_on(
 def test_every_seed_is_scored_on_the_same_pairs(tmp_path, monkeypatch, listed):
     runs = []
     monkeypatch.setattr(compare, "_bundle", lambda run_id, configs, log, **overrides: runs.append(overrides) or 1.0)
-    monkeypatch.setattr(compare, "OUTPUT", tmp_path / "output")
+    monkeypatch.setattr(plans, "OUTPUT", tmp_path / "output")
     if listed:
         (tmp_path / "test_pairs.json").write_text("{}")
     for seed in (0, 3):
@@ -336,8 +344,8 @@ def test_everything_is_run_though_one_fails_and_the_status_says_so(caplog):
 
 def test_runs_are_measured_once_and_a_method_that_fails_does_not_stop_them(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
-    monkeypatch.setattr(compare, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(compare, "OUTPUT", tmp_path / "output")
+    monkeypatch.setattr(plans, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(plans, "OUTPUT", tmp_path / "output")
     make_phantoms(tmp_path / "data", num_labeled=2, num_unlabeled=2, num_validation=2, num_test=2, size=24)
     asked = {"seeds": 0, "augmentation": "off", "num_labeled": 1, "extra": ""}
     asked |= {"max_epochs": 1, "iterations_per_epoch": 1, "num_unlabeled": 2, "spatial_size": [16, 16, 16]}
@@ -362,16 +370,28 @@ def test_a_run_counts_as_augmented_when_it_is_and_is_refused_before_any_other_st
         compare.run("phantom", "nowhere", methods="unet", seeds=0, augmentation="off,on")
     light = ("bf16", "light_augmentation")
     with pytest.raises(ValueError, match=r"unet_noaug_s0: .* train with random augmentation"):
-        compare._refuse_wrong_augmentation(compare.Plan("phantom", "unet", False, 4, 0, extra=light))
-    for plan in (compare.Plan("phantom", "unet", True, 4, 0, extra=light), PLAN, replace(PLAN, augmented=False)):
+        compare._refuse_wrong_augmentation(Plan("phantom", "unet", False, 4, 0, extra=light))
+    for plan in (Plan("phantom", "unet", True, 4, 0, extra=light), PLAN, replace(PLAN, augmented=False)):
         compare._refuse_wrong_augmentation(plan)
     with pytest.raises(ValueError, match="'On': expected on, off"):
         compare.run("phantom", "nowhere", methods="unet", seeds=0, augmentation="On")
 
 
-def test_an_unknown_method_is_refused_before_any_other_starts():
-    with pytest.raises(ValueError, match="no method 'no_such_method'"):
-        compare.run("phantom", "nowhere", methods="unet,no_such_method", seeds=0, augmentation="off")
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"methods": "unet,no_such_method"}, "no method 'no_such_method'"),
+        ({"dataset": "heart"}, r"no 'heart' in configs/data: expected one of \['hippocampus', "),
+        ({"extra": "bf61"}, r"no 'bf61' in configs/run: expected one of \['bf16', "),
+        ({"seeds": "a"}, "--seeds 'a': expected whole numbers"),
+        ({"jobs": 0}, "--jobs 0: expected 1 or more"),
+        ({"dataset_dir": "nowhere"}, "--dataset_dir 'nowhere': there is no such folder"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_starts(asked, message, tmp_path):
+    plain = {"dataset": "phantom", "dataset_dir": tmp_path, "methods": "unet", "seeds": 0, "augmentation": "off"}
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        compare.run(**plain | asked)
 
 
 def test_the_table_of_structures_has_each_method_and_task_over_seeds():

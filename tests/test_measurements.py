@@ -27,6 +27,7 @@ import compare  # noqa: E402
 import confidence  # noqa: E402
 import fusion  # noqa: E402
 import lessons  # noqa: E402
+import plans  # noqa: E402
 import refinement  # noqa: E402
 from records import read_records  # noqa: E402
 
@@ -38,9 +39,9 @@ def trained(tmp_path_factory):
     """A folder with phantoms, the record and the weights of one iteration of DeepRS with 4 labels."""
     folder = tmp_path_factory.mktemp("measurements")
     with pytest.MonkeyPatch.context() as patch:
-        for module in (compare, refinement, lessons):
+        for module in (plans, refinement, lessons, confidence):
             patch.setattr(module, "RESULTS", folder / "results")
-        patch.setattr(compare, "OUTPUT", folder / "output")
+        patch.setattr(plans, "OUTPUT", folder / "output")
         make_phantoms(folder / "data", num_labeled=4, num_unlabeled=2, num_validation=2, num_test=2, size=24)
         compare.run("phantom", folder / "data", "deeprs", seeds=0, augmentation="off", extra="", **SETTINGS)
         yield folder
@@ -69,10 +70,17 @@ def test_refinement_of_a_run_that_is_not_there_says_what_makes_it(trained):
         refinement.run("phantom", trained / "data", methods="voxelmorph", seeds=0)
 
 
-def test_confidence_of_a_run_is_between_always_wrong_and_always_right(trained):
-    areas = confidence.main(trained / "output" / "phantom" / "deeprs_noaug_s0", "phantom", trained / "data")
-    assert set(areas) == {"auc_agreement", "auc_confidence"}
-    assert all(0 < area < 1 for area in areas.values())
+def test_confidence_is_measured_once_and_lies_between_always_wrong_and_always_right(trained):
+    run = trained / "output" / "phantom" / "deeprs_noaug_s0"
+    confidence.run(run, dataset="phantom", dataset_dir=trained / "data")
+    path = trained / "results" / "phantom" / "confidence.csv"
+    before = path.read_text()
+    (row,) = csv.DictReader(before.splitlines())
+    assert row["run"] == "deeprs_noaug_s0" and row["pairs"] == "2"
+    assert all(0 < float(row[name]) < 1 for name in ("auc_agreement", "auc_confidence"))
+    confidence.run(run, dataset="phantom", dataset_dir=trained / "data")
+    assert path.read_text() == before
+    assert f"| deeprs | off | {float(row['auc_confidence']):.3f} (1) |" in confidence.table("phantom")
 
 
 def test_every_lesson_is_taught_once_and_what_it_gave_is_written(trained):
@@ -88,7 +96,9 @@ def test_every_lesson_is_taught_once_and_what_it_gave_is_written(trained):
     lessons.run(str(folder), **settings)
     assert path.stat().st_mtime_ns == before
     assert f"| paper | {float(rows[0]['loss_first']):.2f} to " in lessons.table("phantom")
-    assert agreement == str(confidence.main(folder, "phantom", trained / "data")["auc_agreement"])
+    confidence.run(str(folder), dataset="phantom", dataset_dir=str(trained / "data"))
+    (measured,) = csv.DictReader((path.parent / "confidence.csv").open())
+    assert agreement == measured["auc_agreement"]
 
 
 def test_an_unknown_lesson_is_refused_before_anything_is_taught(trained):
