@@ -22,6 +22,7 @@ import json
 import logging
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -30,11 +31,13 @@ from typing import Any
 
 import numpy as np
 
-from scripts.files import write_text
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "bundle"))
+
+from scripts.files import write_text  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 #: the columns of a row of scores that name a case, or a pair
 NAMES = {"segmentation": ("case",), "registration": ("moving", "fixed")}

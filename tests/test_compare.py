@@ -13,6 +13,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -199,6 +201,25 @@ def test_a_table_shows_what_is_asked_for_in_the_order_asked_for(tmp_path, monkey
 def test_the_reference_need_not_be_among_the_rows():
     runs = [record("unet", (0.5, 0.6, 0.7, 0.8)), record("deeprs", (0.6, 0.7, 0.8, 0.9))]
     assert row_of(difference_table(runs[:1], of_reference=runs[1:]), "unet")[3].startswith("-10.00 ")
+
+
+# ---- the scripts
+
+
+def test_every_script_finds_the_bundle_by_itself():
+    program = """
+import runpy, sys
+from pathlib import Path
+plain = [*sys.path]
+for script in sorted(Path("benchmarks").glob("*.py")):
+    own = {path.stem for path in Path("benchmarks").glob("*.py")} | {"scripts"}
+    for name in [name for name in sys.modules if name.split(".")[0] in own]:
+        del sys.modules[name]
+    sys.path[:] = [str(script.parent.resolve()), *plain]
+    runpy.run_path(str(script), run_name="imported")
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True)
 
 
 # ---- documents
