@@ -93,6 +93,12 @@ def test_weights_of_another_structure_are_refused_with_the_difference_and_what_t
     assert "torch.Size([5])" in message and "torch.Size([2])" in message
 
 
+def test_the_same_weights_are_the_same_file_whatever_its_name(tmp_path):
+    for name in ("model.pt", "weights"):
+        save_atomically(network().state_dict(), tmp_path / name)
+    assert (tmp_path / "model.pt").read_bytes() == (tmp_path / "weights").read_bytes()
+
+
 @pytest.mark.parametrize(
     "content",
     [b"PK\x03\x04 cut off", b"", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"],

@@ -44,8 +44,9 @@ def save_atomically(content: Any, path: str | Path) -> None:
         content: what ``torch.save`` takes.
         path: the file; its folder is made when it is missing.
     """
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    # an open file, as torch writes the name it is given into what it saves, and refuses some
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)
 
 
 def find_weights(folders: Sequence[str]) -> str:
