@@ -41,10 +41,19 @@ from scripts.warping import warp
 
 logger = logging.getLogger("lessons")
 
-#: name -> what is called aligned and what is not, or a target for each voxel; and whether D is shown S's probabilities
+#: name -> what is called aligned and what is not, or a target for each voxel; whether D is shown S's probabilities, and
+#: how this D differs
 LESSONS: dict[str, dict[str, Any]] = {
     "paper": {"quantities": ["reference_logits", "alignment_logits"]},
     "interpolated": {"quantities": ["jittered_logits", "alignment_logits"]},
+    "interpolated, small D": {
+        "quantities": ["jittered_logits", "alignment_logits"],
+        "discriminator": {"network::channels": [8, 16], "network::strides": [2]},
+    },
+    "interpolated, pooling and noise": {
+        "quantities": ["jittered_logits", "alignment_logits"],
+        "discriminator": {"pool": 2, "noise_std": 0.1},
+    },
     "subjects": {"quantities": ["jittered_logits", "unregistered_logits"]},
     "known": {"quantities": ["known_logits", "known_alignment"]},
     "known, S's eyes": {"quantities": ["known_logits", "known_alignment"], "eyes": True},
@@ -231,6 +240,7 @@ def _set_lesson(parser: ConfigParser, lesson: str, entries: dict[str, Any]) -> N
         "networks": {name: f"@{name}" for name in ("registration", "discriminator")} | {"segmentation": "@network"},
         "discriminator_def::pool": 1,
         "discriminator_def::noise_std": 0.0,
+        **{f"discriminator_def::{key}": value for key, value in about.get("discriminator", {}).items()},
         "discriminator_def::network::in_channels": "$2 * (1 + @num_classes)" if eyes else 2,
         "state": {"_target_": "lessons.LessonState", "_mode_": "callable", "num_classes": "@num_classes", "eyes": eyes},
         "train::handlers": [],
