@@ -260,7 +260,8 @@ def table(dataset: str) -> str:
         "| lesson | loss, first to last tenth | AUC of D (range over runs) | AUC of the agreement of S | runs |",
         "|---|---|---|---|---|",
     ]
-    for lesson, rows in groups.items():
+    for lesson in [name for name in LESSONS if name in groups]:
+        rows = groups[lesson]
         first, last, auc, agreement = np.mean(rows, axis=0)
         low, high = (bound(row[2] for row in rows) for bound in (min, max))
         cells = [lesson, f"{first:.2f} to {last:.2f}", f"{auc:.3f} ({low:.3f}..{high:.3f})", f"{agreement:.3f}"]
