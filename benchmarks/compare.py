@@ -93,7 +93,7 @@ def _overrides(plan: Plan, dataset_dir: Path) -> dict[str, Any]:
     return {**common, **pretrained, **dict(plan.arguments)}
 
 
-def train(plan: Plan, dataset_dir: Path) -> tuple[float, bool]:
+def train(plan: Plan, dataset_dir: Path) -> tuple[float, list[str]]:
     """Train, or go on with what was cut off; what is trained ends at once.
 
     Args:
@@ -101,23 +101,25 @@ def train(plan: Plan, dataset_dir: Path) -> tuple[float, bool]:
         dataset_dir: where the data lie.
 
     Returns:
-        Seconds of this training and of the first run it needs, and whether either went on with an earlier one, whose
+        Seconds of this training and of the first run it needs, and the commits of what either went on with, whose
         seconds are not among them.
 
     Raises:
         RuntimeError: when the training fails; names its log.
         ValueError: when the folder holds a training with other settings.
     """
-    first_seconds, first_resumed = (0.0, False) if plan.first_run is None else train(plan.first_run, dataset_dir)
+    first_seconds, first_earlier = (0.0, []) if plan.first_run is None else train(plan.first_run, dataset_dir)
     with _locks[plan.work]:
         plan.work.mkdir(parents=True, exist_ok=True)
+        earlier: list[str] = []
         if (settings := plan.work / "plan.json").is_file():
             _refuse_other_settings(settings, plan)
-        write_json(settings, plan.settings)
-        resumed = (plan.work / "train_state.pt").is_file()
+            if (plan.work / "train_state.pt").is_file():
+                earlier = json.loads(settings.read_text()).get("commits", ["unknown"])
+        write_json(settings, {**plan.settings, "commits": [*earlier, provenance()["commit"]]})
         overrides = _overrides(plan, dataset_dir)
         seconds = _bundle("training", plan.configs, plan.work / "log.txt", resume=True, **overrides)
-    return first_seconds + seconds, first_resumed or resumed
+    return first_seconds + seconds, first_earlier + earlier
 
 
 def evaluate(plan: Plan, dataset_dir: Path, **further: Any) -> float:
@@ -157,7 +159,8 @@ def measure(plan: Plan, dataset_dir: Path) -> None:
         logger.info("%s is done", plan.name)
         return
     record = {**plan.settings, **provenance()}
-    record["train_seconds"], record["resumed"] = train(plan, dataset_dir)
+    record["train_seconds"], earlier = train(plan, dataset_dir)
+    record |= {"resumed": bool(earlier), "earlier_commits": earlier}
     record["evaluate_seconds"] = evaluate(plan, dataset_dir)
     record["metrics"] = json.loads((plan.work / "metrics.json").read_text())
     record["metrics"].pop("config")  # paths of this machine

@@ -19,7 +19,6 @@ A run that has its row in ``confidence.csv`` is skipped.
 from __future__ import annotations
 
 import logging
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +28,8 @@ import fire
 import numpy as np
 import torch
 from monai.metrics import compute_roc_auc
-from records import RESULTS, provenance, read_rows, write_rows
+from plans import parse_name
+from records import LABELS, RESULTS, provenance, read_rows, write_rows
 from trained import open_run
 
 from scripts.state import PairState
@@ -71,8 +71,8 @@ def table(dataset: str) -> str:
     """The areas of a data set as Markdown, seeds averaged, with their range and number."""
     groups = defaultdict(list)
     for row in read_rows(RESULTS / dataset / "confidence.csv"):
-        method, augmentation, labels = re.fullmatch(r"(\w+?)_(aug|noaug)(?:_n(\d+))?_s\d+", row["run"]).groups()
-        title = f"{method}{f', {labels} labels' if labels else ''} | {'on' if augmentation == 'aug' else 'off'}"
+        method, augmented, labels = parse_name(row["run"])
+        title = f"{method}{'' if labels == LABELS else f', {labels} labels'} | {'on' if augmented else 'off'}"
         groups[title].append([float(row[f"auc_{name}"] or "nan") for name in MAPS])
     lines = [
         f"| method | augmentation | {' | '.join(f'AUC of {title}' for title in MAPS.values())} |",

@@ -32,6 +32,7 @@ sys.path.insert(0, str(ROOT / "bundle"))
 
 import compare  # noqa: E402
 import confidence  # noqa: E402
+import fusion  # noqa: E402
 import lessons  # noqa: E402
 import refinement  # noqa: E402
 
@@ -41,6 +42,7 @@ DOCUMENTS = ("README.md", "bundle/docs/*.md")
 COMMANDS = {
     "compare.py": {"table": compare.table, "structures": compare.structures},
     "confidence.py": {"table": confidence.table},
+    "fusion.py": {"table": fusion.table},
     "lessons.py": {"table": lessons.table},
     "refinement.py": {"table": refinement.table},
 }

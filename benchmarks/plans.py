@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,19 @@ class Plan:
         """The plan of the run whose weights this one starts from, where there is one."""
         first = FIRST_RUN.get(self.method)
         return None if first is None else Plan(**{**vars(self), "method": first})
+
+
+def parse_name(name: str) -> tuple[str, bool, int]:
+    """The method of a plan, whether it is augmented, and its number of labels, from its name.
+
+    Raises:
+        ValueError: it is no such name.
+    """
+    found = re.fullmatch(r"(\w+?)_(aug|noaug)(?:_n(\d+))?_s\d+", name)
+    if found is None:
+        raise ValueError(f"'{name}': expected the name of a run, such as deeprs_aug_s0.")
+    method, augmentation, labels = found.groups()
+    return method, augmentation == "aug", int(labels or LABELS)
 
 
 def _config(folder: str, name: str) -> Path:

@@ -43,6 +43,18 @@ def test_the_number_of_labels_is_in_the_name_unless_it_is_four():
     assert replace(PLAN, num_labeled=1, augmented=False, seed=2).name == "deeprs_noaug_n1_s2"
 
 
+@pytest.mark.parametrize("method", ["deeprs", "unet_aug"])
+@pytest.mark.parametrize("augmented", [True, False])
+@pytest.mark.parametrize("labels", [4, 10])
+def test_what_a_run_is_can_be_read_from_its_name(method, augmented, labels):
+    assert plans.parse_name(Plan("phantom", method, augmented, labels, seed=12).name) == (method, augmented, labels)
+
+
+def test_what_is_no_name_of_a_run_is_refused_with_one_that_is():
+    with pytest.raises(ValueError, match="'my_folder': expected the name of a run, such as deeprs_aug_s0"):
+        plans.parse_name("my_folder")
+
+
 @pytest.mark.parametrize(
     ("method", "files"),
     [
@@ -113,6 +125,18 @@ def test_every_seed_is_scored_on_the_same_pairs(tmp_path, monkeypatch, listed):
     assert scored == [(tmp_path / "test_pairs.json", None) if listed else (None, 0)] * 2
 
 
+def test_a_resumed_run_names_the_commits_that_it_went_on_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(plans, "OUTPUT", tmp_path / "output")
+    monkeypatch.setattr(compare, "_bundle", lambda *arguments, **overrides: 1.0)
+    commits = iter("abcd")
+    monkeypatch.setattr(compare, "provenance", lambda: {"commit": next(commits)})
+    assert compare.train(PLAN, tmp_path) == (1.0, [])
+    assert compare.train(PLAN, tmp_path) == (1.0, [])  # cut off before it had a state to resume from
+    (PLAN.work / "train_state.pt").touch()
+    assert compare.train(PLAN, tmp_path) == (1.0, ["b"])
+    assert compare.train(PLAN, tmp_path) == (1.0, ["b", "c"])
+
+
 def test_everything_is_run_though_one_fails_and_the_status_says_so(caplog):
     done = []
 
@@ -138,7 +162,7 @@ def test_runs_are_measured_once_and_a_method_that_fails_does_not_stop_them(tmp_p
     assert end.value.code == 1
     assert "lc_voxelmorph_noaug_n1_s0 failed: RuntimeError: 'training' ended with 1; see " in caplog.text
     (entry,) = read_records("phantom", tmp_path / "results")
-    assert (entry["method"], entry["num_labeled"], entry["resumed"]) == ("unet", 1, False)
+    assert (entry["method"], entry["num_labeled"], entry["resumed"], entry["earlier_commits"]) == ("unet", 1, False, [])
     by_case = list(dice_table(entry, "segmentation").values())
     assert len(by_case) == 2
     assert np.mean(by_case) == pytest.approx(entry["metrics"]["segmentation"]["dice"]["mean"], abs=1e-4)

@@ -39,7 +39,7 @@ def trained(tmp_path_factory):
     """A folder with phantoms, the record and the weights of one iteration of DeepRS with 4 labels."""
     folder = tmp_path_factory.mktemp("measurements")
     with pytest.MonkeyPatch.context() as patch:
-        for module in (plans, refinement, lessons, confidence):
+        for module in (plans, refinement, lessons, confidence, fusion):
             patch.setattr(module, "RESULTS", folder / "results")
         patch.setattr(plans, "OUTPUT", folder / "output")
         make_phantoms(folder / "data", num_labeled=4, num_unlabeled=2, num_validation=2, num_test=2, size=24)
@@ -136,7 +136,15 @@ def test_a_weighted_vote_goes_with_the_case_that_the_network_agrees_with():
     assert fused["weighted vote"].flatten().tolist() == pytest.approx([0, 2 / 3, 1 / 3])
 
 
-def test_fusion_of_a_run_has_a_dice_for_every_way(trained):
-    dice = fusion.main(trained / "output" / "phantom" / "deeprs_noaug_s0", "phantom", trained / "data")
-    assert {"network", "vote", "weighted vote"} < set(dice)
+def test_fusion_is_measured_once_and_has_a_dice_for_every_prediction(trained):
+    folder = trained / "output" / "phantom" / "deeprs_noaug_s0"
+    fusion.run(folder, dataset="phantom", dataset_dir=trained / "data")
+    path = trained / "results" / "phantom" / "fusion.csv"
+    before = path.read_text()
+    dice = {row["prediction"]: float(row["dice"]) for row in csv.DictReader(before.splitlines())}
+    assert {"network", "vote", "weighted vote"} < dice.keys()
     assert all(0 <= value <= 1 for value in dice.values())
+    fusion.run(folder, dataset="phantom", dataset_dir=trained / "data")
+    assert path.read_text() == before
+    assert "| prediction | deeprs (augmentation off) |" in fusion.table("phantom")
+    assert f"| network | {100 * dice['network']:.2f} (" in fusion.table("phantom")

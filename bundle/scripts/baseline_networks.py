@@ -59,11 +59,14 @@ class FCN(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Class scores (B, out_channels, D, H, W), logits, of images (B, in_channels, D, H, W)."""
-        check_multiple(image.shape[2:], self.multiple, "FCN")
-        features, scores = self.levels[0](image), []
-        for level, score in zip(self.levels[1:], self.scores, strict=True):
-            features = level(F.max_pool3d(features, 2))
-            scores.append(score(features))
+        if not torch.jit.is_scripting():
+            check_multiple(image.shape[2:], self.multiple, "FCN")
+        features: list[torch.Tensor] = []
+        for depth, level in enumerate(self.levels):
+            features.append(level(F.max_pool3d(features[-1], 2) if depth > 0 else image))
+        scores: list[torch.Tensor] = []
+        for depth, score in enumerate(self.scores, start=1):
+            scores.append(score(features[depth]))
         total = scores.pop()
         while scores:
             total = _double(total) + scores.pop()
@@ -99,11 +102,14 @@ class SegNet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Class scores (B, out_channels, D, H, W), logits, of images (B, in_channels, D, H, W)."""
-        check_multiple(image.shape[2:], self.multiple, "SegNet")
-        features, indices = self.encoder[0](image), []
-        for encode in self.encoder[1:]:
-            features, index = F.max_pool3d(features, 2, return_indices=True)
-            indices.append(index)
+        if not torch.jit.is_scripting():
+            check_multiple(image.shape[2:], self.multiple, "SegNet")
+        features = image
+        indices: list[torch.Tensor] = []
+        for depth, encode in enumerate(self.encoder):
+            if depth > 0:
+                features, index = F.max_pool3d(features, 2, return_indices=True)
+                indices.append(index)
             features = encode(features)
         for narrow, decode in zip(self.narrow, self.decoder, strict=True):
             features = decode(F.max_unpool3d(narrow(features), indices.pop(), 2))
@@ -158,14 +164,14 @@ class Padded(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """The output of ``network`` for images (B, C, D, H, W), on their own grid."""
-        shape = image.shape[2:]
-        missing = [-side % self.to_multiple for side in shape]
-        before = [lack // 2 for lack in missing]
-        # F.pad counts from the last axis on
-        widths = [w for b, m in zip(reversed(before), reversed(missing), strict=True) for w in (b, m - b)]
+        missing = [-side % self.to_multiple for side in image.shape[2:]]
+        widths: list[int] = []
+        for lack in missing[::-1]:  # F.pad counts from the last axis on
+            widths += [lack // 2, lack - lack // 2]
         output = self.network(F.pad(image, widths))
-        (d, h, w), (depth, height, width) = before, shape
-        return output[..., d : d + depth, h : h + height, w : w + width]
+        for axis, lack in enumerate(missing, start=2):
+            output = output.narrow(axis, lack // 2, image.shape[axis])
+        return output
 
 
 class LastOutput(nn.Module):

@@ -22,6 +22,7 @@ from bundle_runs import CONFIGS, TINY, tiny, workflow
 from monai.bundle import ConfigParser
 
 OVERLAYS = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob("*/*.yaml"))
+RECIPES = [name for name in OVERLAYS if name.startswith("recipes/")]
 WEIGHTS = {
     "segmentation": "model.pt",
     "registration": "model_registration.pt",
@@ -85,10 +86,25 @@ def test_two_iterations_teach_the_scheduled_networks_and_no_other(overlay, phant
     assert {f"validation/{name}" for name in curves} == {name for name in values if name.startswith("validation/")}
 
 
-@pytest.mark.parametrize("recipe", [name for name in OVERLAYS if name.startswith("recipes/")])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_the_documents_name_the_state_of_every_recipe(recipe):
     merged = ConfigParser.load_config_files([str(CONFIGS / name) for name in ("train.yaml", recipe)])
     assert merged["state"]["_target_"].split(".")[-1] in (CONFIGS.parent / "docs" / "configs.md").read_text()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_networks_of_a_recipe_compute_the_same_in_torchscript(recipe):
+    configs = ["train.yaml", recipe]
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS / name) for name in configs])
+    parser.update(tiny(configs) | {"num_classes": 3})
+    networks = [parser.get_parsed_content(name).eval() for name in ("network_def", "registration_def")]
+    images = [torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    both = next(weight for weight in networks[1].parameters() if weight.ndim == 5).shape[1]  # R stacks them
+    wide = [image.expand(-1, both // 2, -1, -1, -1) for image in images]
+    with torch.no_grad():
+        for network, inputs in zip(networks, (images[:1], wide), strict=True):
+            torch.testing.assert_close(torch.jit.script(network)(*inputs), network(*inputs))
 
 
 def test_the_light_augmentation_is_one_wherever_it_stands():
@@ -98,7 +114,7 @@ def test_the_light_augmentation_is_one_wherever_it_stands():
 
 
 @pytest.mark.parametrize("data", [name for name in OVERLAYS if name.startswith("data/")])
-@pytest.mark.parametrize("recipe", [name for name in OVERLAYS if name.startswith("recipes/")])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_the_networks_of_a_recipe_take_the_volumes_of_each_data_set(recipe, data):
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / name) for name in ("train.yaml", data, recipe)])

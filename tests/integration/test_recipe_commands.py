@@ -13,17 +13,25 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import nibabel as nib
 import pytest
 import torch
 import yaml
-from bundle_runs import succeed, tiny
+from bundle_runs import BUNDLE, succeed, tiny
+
+#: config, id and file of a network, as docs/README.md exports them
+EXPORTED = [
+    ("inference.yaml", "network_def", "model"),
+    ("register.yaml", "registration_def", "model_registration"),
+]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["brbs", "pc_reg", "pc_reg_rt"])
-def test_a_recipe_trains_resumes_evaluates_segments_and_registers_by_the_commands_of_deeprs(
+def test_a_recipe_trains_resumes_evaluates_segments_registers_and_exports_by_the_commands_of_deeprs(
     recipe, phantoms, tmp_path, request
 ):
     overlay, out = tmp_path / "tiny.yaml", tmp_path / "out"
@@ -52,3 +60,13 @@ def test_a_recipe_trains_resumes_evaluates_segments_and_registers_by_the_command
     moving, fixed = (phantoms / "images" / f"phantom_00{number}.nii.gz" for number in (0, 3))
     succeed("registering", ["configs/register.yaml", model], output_dir=tmp_path / "pair", moving=moving, fixed=fixed)
     assert nib.load(tmp_path / "pair" / "warped.nii.gz").shape == nib.load(fixed).shape
+
+    for config, network, file in EXPORTED:
+        files = f"['configs/{config}','{model}']"
+        options = ["--net_id", network, "--ckpt_file", str(out / f"{file}.pt"), "--filepath", str(out / f"{file}.ts")]
+        command = [sys.executable, "-m", "monai.bundle", "ckpt_export", *options, "--config_file", files]
+        subprocess.run([*command, "--meta_file", "configs/metadata.json"], cwd=BUNDLE, check=True, capture_output=True)
+    image = torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.jit.load(out / "model.ts")(image).shape == (1, 8, 16, 16, 16)
+    shown = image if recipe == "brbs" else image.expand(-1, 7, -1, -1, -1)  # PC-Reg: a masked image for each structure
+    assert torch.jit.load(out / "model_registration.ts")(shown, shown).shape == (1, 3, 16, 16, 16)
