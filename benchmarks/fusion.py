@@ -26,7 +26,7 @@ import fire
 import numpy as np
 import torch
 from plans import parse_name
-from records import RESULTS, provenance, read_rows, write_rows
+from records import LABELS, RESULTS, provenance, read_rows, write_rows
 from torch import Tensor
 from trained import open_run
 
@@ -125,8 +125,9 @@ def table(dataset: str) -> str:
     cells: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     titles: dict[str, None] = {}
     for row in read_rows(RESULTS / dataset / "fusion.csv"):
-        method, augmented, _ = parse_name(row["run"])
-        titles[title := f"{method} (augmentation {'on' if augmented else 'off'})"] = None
+        method, augmented, labels = parse_name(row["run"])
+        few = "" if labels == LABELS else f", {labels} labels"
+        titles[title := f"{method} (augmentation {'on' if augmented else 'off'}{few})"] = None
         cells[row["prediction"]][title].append(100 * float(row["dice"]))
     lines = [f"| prediction | {' | '.join(titles)} |", f"|---|{'---|' * len(titles)}"]
     for prediction, columns in cells.items():
