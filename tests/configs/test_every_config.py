@@ -105,7 +105,8 @@ def test_the_networks_of_a_recipe_compute_the_same_in_torchscript(recipe):
     torch.nn.init.normal_(networks[1].flow.weight)  # which starts at almost nothing
     with torch.no_grad():
         for network, inputs in zip(networks, (images[:1], wide), strict=True):
-            torch.testing.assert_close(torch.jit.script(network)(*inputs), network(*inputs))
+            # a fused kernel sums in another order: the last digits differ from machine to machine
+            torch.testing.assert_close(torch.jit.script(network)(*inputs), network(*inputs), rtol=1e-3, atol=1e-3)
 
 
 def test_the_light_augmentation_is_one_wherever_it_stands():
