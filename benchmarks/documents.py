@@ -18,6 +18,8 @@ In a document, a command in a block of its own, followed by ``<!-- prints -->``,
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 import shlex
 import sys
@@ -56,7 +58,8 @@ _PRINTED = re.compile(
 def _printed(command: re.Match[str]) -> str:
     functions: dict[str, Callable[..., str]] = COMMANDS[command["tool"]]
     arguments = shlex.split(command["arguments"].replace("\\\n", " "))
-    text = fire.Fire(functions, command=arguments, serialize=lambda _: "")
+    with contextlib.redirect_stdout(io.StringIO()):  # Fire also prints what it returns
+        text = fire.Fire(functions, command=arguments)
     return f"{command['head']}{text}\n{command['tail']}"
 
 
