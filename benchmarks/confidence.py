@@ -68,18 +68,19 @@ def run(*run_folders: str, dataset: str, dataset_dir: str) -> None:
 
 
 def table(dataset: str) -> str:
-    """The areas of a data set as Markdown, seeds averaged, with their range and number."""
-    groups = defaultdict(list)
+    """The areas of a data set as Markdown, seeds averaged, with their range and number, and how many pairs were asked."""
+    groups, pairs = defaultdict(list), {}
     for row in read_rows(RESULTS / dataset / "confidence.csv"):
         method, augmented, labels = parse_name(row["run"])
         title = f"{method}{'' if labels == LABELS else f', {labels} labels'} | {'on' if augmented else 'off'}"
         groups[title].append([float(row[f"auc_{name}"] or "nan") for name in MAPS])
+        pairs[title] = row["pairs"]
     lines = [
-        f"| method | augmentation | {' | '.join(f'AUC of {title}' for title in MAPS.values())} |",
-        "|---|---|---|---|",
+        f"| method | augmentation | {' | '.join(f'AUC of {title}' for title in MAPS.values())} | pairs |",
+        "|---|---|---|---|---|",
     ]
     for title, rows in groups.items():
-        lines.append(f"| {title} | {' | '.join(map(_cell, zip(*rows, strict=True)))} |")
+        lines.append(f"| {title} | {' | '.join(map(_cell, zip(*rows, strict=True)))} | {pairs[title]} |")
     return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ import re
 import shlex
 from itertools import pairwise
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import yaml
@@ -28,12 +29,12 @@ DOCUMENTS = sorted(file for folder in (ROOT, BUNDLE / "docs", ROOT / "benchmarks
 OF_THE_USER = {"mydata.yaml", "config.yaml", "model.yaml"}
 #: options of `monai.bundle run` itself, which are no entries of a config
 OF_MONAI = {"tracking"}
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(document, language=""):
     """The fenced blocks in a language; those of the shell have none."""
-    return [text for kind, text in FENCE.findall(document.read_text()) if kind == language]
+    return [dedent(text) for _, kind, text in FENCE.findall(document.read_text()) if kind == language]
 
 
 def commands(document, program):
@@ -64,9 +65,10 @@ def options_of(words):
 
 
 def shipped(document, value):
-    """The files of a ``--config_file`` that have to exist, from the folder that the document is about."""
+    """The files of a ``--config_file`` that have to exist, from the folder that the document is about, or the root."""
     names = ast.literal_eval(value) if value.startswith("[") else [value]
-    place = BUNDLE if BUNDLE in document.parents else ROOT
+    in_bundle = BUNDLE in document.parents and not names[0].startswith("bundle/")
+    place = BUNDLE if in_bundle else ROOT
     return [place / name for name in names if Path(name).name not in OF_THE_USER]
 
 
