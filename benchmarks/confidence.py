@@ -68,7 +68,7 @@ def run(*run_folders: str, dataset: str, dataset_dir: str) -> None:
 
 
 def table(dataset: str) -> str:
-    """The areas of a data set as Markdown, seeds averaged, with their range and number, and how many pairs were asked."""
+    """The areas of a data set as Markdown, seeds averaged, with their range and number, and the number of pairs."""
     groups, pairs = defaultdict(list), {}
     for row in read_rows(RESULTS / dataset / "confidence.csv"):
         method, augmented, labels = parse_name(row["run"])
