@@ -94,7 +94,8 @@ def box_plots(records: Sequence[Record], task: str) -> Figure | None:
 
 
 def label_curves(records: Sequence[Record]) -> Figure | None:
-    """A panel for each task: Dice against the number of labelled cases, a line for each method and augmentation.
+    """A panel for each task: Dice against the number of labelled cases, a line for each method and augmentation,
+    a colour for each method.
 
     A point is the mean over runs, its bar the range over them. Methods with one number of labels are left out.
 
@@ -112,10 +113,12 @@ def label_curves(records: Sequence[Record]) -> Figure | None:
         logger.info("no method was run with several numbers of labels: no figure of them")
         return None
     numbers = sorted({labels for by_labels in curves.values() for labels in by_labels})
+    colors = {method: f"C{number}" for number, method in enumerate(dict.fromkeys(method for method, _ in curves))}
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     for panel, short in zip(figure.subplots(1, 2), TASKS.values(), strict=True):
         for (method, augmentation), by_labels in curves.items():
-            _draw_curve(panel, by_labels, f"{short}-Dice", f"{method}, augmentation {augmentation}", augmentation)
+            style = {"color": colors[method], "linestyle": {"on": "-", "off": "--"}.get(augmentation, ":")}
+            _draw_curve(panel, by_labels, f"{short}-Dice", f"{method}, augmentation {augmentation}", style)
         panel.set(xlabel="labelled cases", ylabel=f"{short}-Dice in %", xticks=numbers)
         panel.grid(alpha=0.4)
         if panel.lines:
@@ -123,15 +126,14 @@ def label_curves(records: Sequence[Record]) -> Figure | None:
     return figure
 
 
-def _draw_curve(panel: Any, by_labels: Mapping[int, Sequence[Record]], column: str, title: str, style: str) -> None:
+def _draw_curve(panel: Any, by_labels: Mapping[int, Sequence[Record]], column: str, title: str, style: Any) -> None:
     points = []
     for labels, runs in sorted(by_labels.items()):
         if means := [figures[column][0] for run in runs if column in (figures := figures_of(run))]:
             points.append((labels, np.mean(means), np.mean(means) - min(means), max(means) - np.mean(means)))
     if points:
         labels, middle, below, above = zip(*points, strict=True)
-        line = {"on": "-", "off": "--"}.get(style, ":")
-        panel.errorbar(labels, middle, yerr=(below, above), marker="o", capsize=3, linestyle=line, label=title)
+        panel.errorbar(labels, middle, yerr=(below, above), marker="o", capsize=3, label=title, **style)
 
 
 def _mean_over_runs(runs: Sequence[Record], task: str, structure: str | None) -> list[float]:
