@@ -205,6 +205,17 @@ def test_a_curve_goes_through_the_means_over_seeds_and_its_bars_span_them():
     assert curve[2][0].get_segments()[0][:, 1] == pytest.approx([45, 65])
 
 
+def test_a_method_has_one_colour_and_an_augmentation_one_dash_in_the_curves():
+    kinds = [(method, augmented) for method in ("unet", "vnet") for augmented in (True, False)]
+    records = [record(method, [0.5] * 4, 0, augmented, n) for method, augmented in kinds for n in (1, 4)]
+    lines = {curve.get_label(): curve[0] for curve in label_curves(records).axes[0].containers}
+    look = {kind: (line.get_color(), line.get_linestyle()) for kind, line in lines.items()}
+    assert len(look) == len(set(look.values())) == 4
+    for method in ("unet", "vnet"):
+        (on, solid), (off, dashed) = (look[f"{method}, augmentation {name}"] for name in ("on", "off"))
+        assert on == off and (solid, dashed) == ("-", "--")
+
+
 def test_figures_are_written_for_what_there_is(tmp_path):
     files = draw_figures([record("unet", [0.5, 0.6, 0.7, 0.8])], tmp_path, augmented=True, num_labeled=4)
     assert [file.name for file in files] == ["boxes_segmentation.png"]
