@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def run(
     *run_folders: str,
     dataset: str,
     dataset_dir: str,
-    lessons: str = "",
+    lessons: str | Sequence[str] = "",
     seed: int = 0,
     max_epochs: int = 10,
     **arguments: Any,
@@ -157,7 +158,7 @@ def run(
         run_folders: what trainings wrote: weights of S and R, and model.yaml.
         dataset: a file of ``configs/data``.
         dataset_dir: where the data lie.
-        lessons: of ``LESSONS``, with semicolons between them; all when empty.
+        lessons: of ``LESSONS``, a list, or with semicolons between them; all when empty.
         seed: of D, the pairs and the random fields.
         max_epochs: of 160 iterations each, unless the data set has others.
         arguments: further entries of the config.
@@ -166,7 +167,8 @@ def run(
         ValueError: there is no such lesson.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    chosen = lessons.split(";") if lessons else list(LESSONS)
+    listed = lessons.split(";") if isinstance(lessons, str) else list(lessons)  # Fire makes a tuple of a,b
+    chosen = listed if lessons else list(LESSONS)
     if unknown := set(chosen) - LESSONS.keys():
         raise ValueError(f"no lesson {sorted(unknown)}: expected some of {list(LESSONS)}.")
     path = RESULTS / dataset / "lessons.csv"

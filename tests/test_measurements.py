@@ -102,9 +102,10 @@ def test_every_lesson_is_taught_once_and_what_it_gave_is_written(trained):
     assert agreement == measured["auc_agreement"]
 
 
-def test_an_unknown_lesson_is_refused_before_anything_is_taught(trained):
+@pytest.mark.parametrize("asked", ["none", "paper;none", ("paper", "none")])
+def test_an_unknown_lesson_is_refused_before_anything_is_taught(trained, asked):
     with pytest.raises(ValueError, match=r"no lesson \['none'\]"):
-        lessons.run("nowhere", dataset="phantom", dataset_dir="nowhere", lessons="none")
+        lessons.run("nowhere", dataset="phantom", dataset_dir="nowhere", lessons=asked)
 
 
 def test_a_known_misalignment_is_certain_where_nothing_moved():
