@@ -34,11 +34,12 @@ $(READY): requirements.txt requirements-dev.txt
 	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet $$(grep '^torch==' requirements.txt)
 	$(PY) -m pip install --quiet -r requirements-dev.txt
+	$(PY) -m pip install --quiet --no-deps --editable .  # the command `deeprs`
 	@touch $@
 
 demo: OUT ?= output/demo
 demo: $(READY)  ## phantoms, a small DeepRS trained on them, its results and report: minutes on a CPU
-	$(PY) -m scripts.demo --output_dir "$(OUT)" $(ARGS)
+	$(PY) -m scripts.phantom.demo --output_dir "$(OUT)" $(ARGS)
 
 train: OUT ?= output/train
 train: dataset-named $(READY)  ## train on your data: DATASET=dir [OUT=dir] [CONFIG="overlay.yaml"] [ARGS="--max_epochs 2"]
@@ -62,14 +63,15 @@ test: $(READY)  ## the tests of every day: minutes, no GPU
 test-slow: $(READY)  ## the tests that `make test` leaves out: the whole demo, spawned workers, GPU
 	$(PY) -m pytest -m "slow or gpu" $(ARGS)
 
-lint: $(READY)  ## ruff: rules and format
+lint: $(READY)  ## ruff: rules and format; import-linter: each room imports from earlier ones only
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(VENV)/bin/lint-imports
 
 bench: $(READY)  ## speed against MONAI's own losses and warps -> benchmarks/results/speed.json
-	$(PY) benchmarks/speed.py
+	$(PY) -m benchmarks.costs.speed
 
-classical-env: $(READY)  ## make .venv-classical: the tools that benchmarks/classical.py compares with
+classical-env: $(READY)  ## make .venv-classical: the tools that benchmarks/tools/classical.py compares with
 	$(PY) -m venv .venv-classical
 	.venv-classical/bin/python -m pip install --quiet -r requirements-classical.txt
 

@@ -22,13 +22,13 @@ import pytest
 from bundle_runs import ROOT
 from scipy.ndimage import gaussian_filter
 
-from scripts.affine_alignment import Elastix
-from scripts.cases import load_cases
-from scripts.datalist import case_name
-from scripts.prepare import Prepare
-from scripts.registration import write_volume
-from scripts.spatial import voxel_points
-from scripts.target_grid import TargetGrid
+from scripts.alignment.affine import Elastix
+from scripts.alignment.prepare import Prepare
+from scripts.alignment.target_grid import TargetGrid
+from scripts.data.cases import load_cases
+from scripts.fields.grids import voxel_points
+from scripts.fields.volumes import write_volume
+from scripts.files.datalist import case_name
 
 IDS = (205, 420, 850)
 LABELS = {str(i): f"structure {i}" for i in IDS}

@@ -24,7 +24,7 @@ import pytest
 import torch
 from bundle_runs import tiny, workflow
 
-from scripts.phantom import make_phantoms
+from scripts.phantom.volumes import make_phantoms
 
 # The arrays of tests are tiny: threads would spend their time waiting for each other, minutes of it on a busy machine.
 # The commands that tests start inherit this.

@@ -31,7 +31,7 @@ import pytest
 import yaml
 from bundle_runs import ROOT, TINY, workflow
 
-from scripts.phantom import make_phantoms
+from scripts.phantom.volumes import make_phantoms
 
 PYTHON = ROOT / ".venv-label" / "bin" / "python"
 APP = ROOT / ".venv-label" / "monailabel" / "sample-apps" / "monaibundle"

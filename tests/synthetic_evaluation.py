@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.evaluation_folder import COLUMNS, RANKS
+from scripts.report.evaluation_folder import COLUMNS, RANKS
 
 SHAPE, SPACING = (16, 20, 12), (1.0, 1.5, 2.0)
 NAN = float("nan")

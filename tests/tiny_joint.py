@@ -20,18 +20,17 @@ import torch
 from monai.networks.nets import UNet
 from torch import nn
 
-from scripts.engine import JointTrainer, Term, Update
-from scripts.losses import (
-    AdversarialLoss,
-    AlignmentConfidenceLoss,
-    DiscriminatorLoss,
-    LocalNCC,
-    RegionConstraint,
-    Smoothness,
-    WarpedCrossEntropy,
-)
-from scripts.networks import PairDiscriminator, VoxelMorph2
-from scripts.state import PairState
+from scripts.joint.state import PairState
+from scripts.joint.trainer import JointTrainer
+from scripts.joint.updates import Term, Update
+from scripts.losses.adversarial import AdversarialLoss, DiscriminatorLoss
+from scripts.losses.confidence import AlignmentConfidenceLoss
+from scripts.losses.cross_entropy import WarpedCrossEntropy
+from scripts.losses.local_ncc import LocalNCC
+from scripts.losses.region import RegionConstraint
+from scripts.losses.smoothness import Smoothness
+from scripts.networks.discriminator import PairDiscriminator
+from scripts.networks.registration import VoxelMorph2
 
 NUM_CLASSES, SIDE = 3, 16
 ALTERNATING = (("discriminator",), ("registration",), ("segmentation",))

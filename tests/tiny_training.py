@@ -23,12 +23,16 @@ from monai.handlers import MeanDice, ValidationHandler, from_engine
 from monai.transforms import AsDiscreted, Compose, RandAffined, Transform
 from tiny_joint import NUM_CLASSES, make_networks, make_trainer, make_updates
 
-from scripts.cases import Cases
-from scripts.handlers import FieldCurves, History, SaveWeights, TrainState
-from scripts.pairs import PairDataset, PairSampler, RingSampler
-from scripts.sampling import UniformScale
-from scripts.state import PairState
-from scripts.validation import JointEvaluator
+from scripts.data.cases import Cases
+from scripts.data.pairs import PairDataset
+from scripts.data.samplers import PairSampler, RingSampler
+from scripts.joint.sampling import UniformScale
+from scripts.joint.state import PairState
+from scripts.training.field_curves import FieldCurves
+from scripts.training.history import History
+from scripts.training.save_weights import SaveWeights
+from scripts.training.train_state import TrainState
+from scripts.training.validation import JointEvaluator
 
 
 def rows(path):

@@ -18,7 +18,7 @@ import pytest
 from bundle_runs import CONFIGS
 from monai.bundle import ConfigParser
 
-from scripts.sampling import Identity
+from scripts.joint.sampling import Identity
 
 ALIKE = {"similarity", "smoothness"}  # R alone
 BOTH_WAYS = ALIKE | {"backward_similarity", "backward_smoothness"}  # R of BRBS alone

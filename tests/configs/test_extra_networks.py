@@ -19,7 +19,7 @@ import pytest
 import torch
 from bundle_runs import tiny, workflow
 
-from scripts.weights import FILES
+from scripts.networks.weights import FILES
 
 EXTRA = {
     "ua_mt": "teacher",

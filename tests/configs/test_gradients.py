@@ -18,7 +18,8 @@ import pytest
 import torch
 from bundle_runs import CONFIGS, tiny, workflow
 
-from scripts.engine import JointTrainer, Term, to_device
+from scripts.joint.trainer import JointTrainer, to_device
+from scripts.joint.updates import Term
 
 #: name -> config files after train.yaml
 METHODS = {

@@ -20,7 +20,7 @@ import sys
 import pytest
 from bundle_runs import BUNDLE, ROOT
 
-from scripts.demo import clear_earlier
+from scripts.phantom.demo import clear_earlier
 
 
 def test_a_demo_makes_room_for_itself_and_for_no_one_else(tmp_path):
@@ -36,7 +36,7 @@ def test_a_demo_makes_room_for_itself_and_for_no_one_else(tmp_path):
 
 @pytest.mark.slow
 def test_the_demo_beats_doing_nothing_in_both_tasks_and_leaves_a_report(tmp_path):
-    command = [sys.executable, "-m", "scripts.demo", "--output_dir", str(tmp_path)]
+    command = [sys.executable, "-m", "scripts.phantom.demo", "--output_dir", str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(BUNDLE)}
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

@@ -31,7 +31,7 @@ NETWORKS = {"registration": "registration", "segmentation": "network", "discrimi
 EXACT = {
     "max_epochs": 2,
     "iterations_per_epoch": 3,
-    "sampling": {"_target_": "scripts.sampling.Identity"},
+    "sampling": {"_target_": "scripts.joint.Identity"},
     "discriminator_def::noise_std": 0.0,
     **{
         f"updates::{name}::optimizer": {

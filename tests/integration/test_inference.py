@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from bundle_runs import workflow
 
-from scripts.errors import root_cause
-from scripts.phantom import grid_affine
+from scripts.files.errors import root_cause
+from scripts.phantom.volumes import grid_affine
 
 IDS = [1, 205, 850]
 GRIDS = {

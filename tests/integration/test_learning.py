@@ -15,7 +15,7 @@ from __future__ import annotations
 import pytest
 from bundle_runs import TINY, workflow
 
-from scripts.phantom import make_phantoms
+from scripts.phantom.volumes import make_phantoms
 
 #: large enough to learn, small enough for a test: volumes of 24 voxels, some 300 iterations
 SMALL = TINY | {

@@ -22,7 +22,7 @@ import torch
 from bundle_runs import BUNDLE
 from monai_label import LABELS, NAME, Phantoms, carry_out, needs_monai_label, server, write_bundle
 
-from scripts.weights import FILES
+from scripts.networks.weights import FILES
 
 pytestmark = needs_monai_label
 

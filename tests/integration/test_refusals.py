@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from bundle_runs import TINY, workflow
 
-from scripts.errors import root_cause
+from scripts.files.errors import root_cause
 
 
 @pytest.fixture(scope="module")

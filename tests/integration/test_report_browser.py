@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 from synthetic_evaluation import SHAPE, ball, write_evaluation
 
-from scripts.report import Report
+from scripts.report.write import Report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright; `make setup` installs it")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -24,9 +24,9 @@ import pytest
 import SimpleITK as sitk
 import yaml
 from bundle_runs import BUNDLE, STRUCTURES, TINY
-from test_readme import blocks, commands
+from document_blocks import blocks, commands
 
-from scripts.phantom import make_phantoms
+from scripts.phantom.volumes import make_phantoms
 
 TUTORIAL = BUNDLE / "docs" / "tutorial.md"
 FOLDER = "/data/heart"

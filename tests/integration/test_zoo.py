@@ -27,11 +27,11 @@ import onnx
 import pytest
 import torch
 from bundle_runs import BUNDLE, ROOT
+from document_blocks import blocks
 from onnx.reference import ReferenceEvaluator
-from test_readme import blocks
 from tiny_networks import shipped
 
-from scripts.weights import FILES
+from scripts.networks.weights import FILES
 
 METADATA = "configs/metadata.json"
 #: network -> the config and the id it is exported by

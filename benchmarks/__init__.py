@@ -1,0 +1,23 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Experiments and measurements: from the root of a clone, ``python -m benchmarks.runs.compare``.
+
+Rooms: `runs` trains and records, `tools` runs other people's programs on the same cases, `studies` asks one question of
+trained runs, `costs` measures time and memory, `documents` puts tables and pictures where they are read.
+"""
+
+import sys
+from pathlib import Path
+
+#: the root of the repository
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "bundle"))

@@ -1,0 +1,142 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A folder of prepared volumes: what lies where, what is done already, and how a volume gets there.
+
+With T the matrix from points of the reference to those of a volume (RAS mm) and G the affine of the prepared grid, the
+prepared voxel q shows the volume at T G q: every file is interpolated once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.original import Original
+from ..fields.grids import voxel_points
+from ..fields.volumes import write_volume
+from ..fields.world import sample_at, sample_label_at
+from ..files.datalist import read_json
+from ..files.writing import replacing, write_json
+from ..registration.restore import smallest_type
+from .affine import write_itk_transform
+from .target_grid import Grid
+
+__all__ = ["PreparedFolder"]
+
+SETTINGS_FILE = "prepare.json"
+KINDS = {"image": "images", "label": "labels"}
+
+
+class PreparedFolder:
+    """``images/``, ``labels/`` and ``transforms/``, with a file of each for every volume.
+
+    Images are interpolated linearly; labels too, each id by itself, and the strongest one wins. ``transforms/NAME.tfm``
+    is an ITK transform and ``transforms/NAME.json`` its matrix beside the grid of the original file. It is written
+    last, so that a volume that has one is done.
+
+    Args:
+        path: the folder.
+        fill_value: intensity where a prepared image lies outside of its file.
+    """
+
+    def __init__(self, path: str | Path, fill_value: float = 0.0) -> None:
+        self.path, self.fill_value = Path(path).expanduser(), float(fill_value)
+
+    def claim(self, settings: Mapping[str, Any]) -> None:
+        """Write down what the folder is for, or refuse it where it serves something else.
+
+        Raises:
+            ValueError: the folder holds other files, or was prepared with other settings.
+        """
+        file, now = self.path / SETTINGS_FILE, json.loads(json.dumps(settings))  # tuples become lists there
+        if file.is_file():
+            if (earlier := read_json(file)) != now:
+                raise ValueError(
+                    f"{self.path} was prepared with other settings. Use another folder, or remove this one.\n"
+                    f"  there: {earlier}\n  now:   {now}"
+                )
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise ValueError(
+                f"{self.path} is not empty, and nothing of it is from here: set `output_dir` to a new folder."
+            )
+        else:
+            write_json(file, now)
+
+    def is_done(self, name: str, case: Mapping[str, str], reference: str) -> bool:
+        """Whether everything of a volume is there, and made from these very files."""
+        record = self._record(name)
+        if not record.is_file() or not all(self._volume(name, key).is_file() for key in KINDS if key in case):
+            return False
+        made = read_json(record)
+        now = {"image": case["image"], "reference": reference, "files": _stamps(case)}
+        return {**now, **{key: made[key] for key in now if key in made}} == now  # 0.5.0 wrote no stamps
+
+    def write(
+        self, name: str, case: Mapping[str, str], original: Original, grid: Grid, matrix: np.ndarray, reference: str
+    ) -> None:
+        """Bring a volume to a grid, and keep how that was done.
+
+        Args:
+            name: of its files.
+            case: where it comes from.
+            original: its volumes.
+            grid: where it goes.
+            matrix: (4, 4), from points of the reference to those of the volume, RAS mm.
+            reference: what the matrix leads from.
+        """
+        shape, affine = grid
+        points = voxel_points(shape, torch.from_numpy(matrix) @ affine)
+        image = sample_at(original.image.as_tensor().float(), original.image.affine, points, fill=self.fill_value)
+        write_volume(self._volume(name, "image"), image[0].numpy(), affine.numpy())
+        if original.label is not None:
+            label = sample_label_at(original.label.as_tensor(), original.label.affine, points)
+            write_volume(self._volume(name, "label"), smallest_type(label[0].numpy()), affine.numpy())
+        record = self._record(name)
+        with replacing(record.with_suffix(".tfm")) as temporary:
+            write_itk_transform(temporary, matrix)
+        content = {
+            "case": name,
+            "image": case["image"],
+            "reference": reference,
+            "files": _stamps(case),
+            "matrix_ras": matrix.tolist(),
+            "shape": list(original.image.shape[1:]),
+            "affine": np.asarray(original.image.affine).tolist(),
+        }
+        write_json(record, content)
+
+    def entry(self, name: str, case: Mapping[str, str]) -> dict[str, str]:
+        """A volume in a datalist of the folder: its paths are relative to it."""
+        paths = {key: self._volume(name, key).relative_to(self.path).as_posix() for key in KINDS if key in case}
+        return {"case": name, **paths}
+
+    def _volume(self, name: str, key: str) -> Path:
+        return self.path / KINDS[key] / f"{name}.nii.gz"
+
+    def _record(self, name: str) -> Path:
+        return self.path / "transforms" / f"{name}.json"  # no with_suffix: names may have dots
+
+
+def repeated_names(names: Sequence[str]) -> list[str]:
+    """The names that stand more than once."""
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+def _stamps(case: Mapping[str, str]) -> dict[str, list[Any]]:
+    """Path, bytes and time of the files of a case: what changes when one is replaced or corrected in place."""
+    found = {key: Path(case[key]) for key in KINDS if key in case}
+    return {key: [str(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for key, path in found.items()}

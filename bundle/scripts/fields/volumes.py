@@ -1,0 +1,35 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Writing a volume as NIfTI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from ..files.writing import replacing
+
+
+def write_volume(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None:
+    """Write a NIfTI as a whole, with the affine in both sform and qform.
+
+    Args:
+        path: ends in ``.nii.gz`` or ``.nii``.
+        array: (X, Y, Z).
+        affine: voxel to RAS mm (4, 4).
+    """
+    image = nibabel.Nifti1Image(array, np.asarray(affine, dtype=np.float64))
+    image.set_qform(image.affine, code=1)
+    image.set_sform(image.affine, code=1)
+    with replacing(path) as temporary:
+        nibabel.save(image, temporary)

@@ -1,0 +1,152 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""One pair, from subjects in memory to the field on the networks' grid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import LoadImage
+
+from ..data.crop_warning import outside_crop_percent, warn_of_crop
+from ..data.transforms import LabelsToClassesd
+from ..data.volumes import Volume, grid_faults
+from ..fields.grids import spacing_of
+from ..fields.world import moving_points
+from ..files.datalist import case_name
+from ..joint.state import PairState
+from ..losses.local_ncc import LocalNCC
+from .refinement import Refinement
+
+
+@dataclass
+class Subject:
+    """One volume, as it lies on disk and as the networks see it.
+
+    Args:
+        case: its name.
+        file: the image of the file (1, X, Y, Z) with its affine.
+        network: the preprocessed image (1, D, H, W) with its affine.
+        label: label of the file as classes (1, X, Y, Z), with its affine, where there is one.
+        outside_crop_percent: how much of what is bright in the file the networks do not see.
+    """
+
+    case: str
+    file: Any
+    network: Any
+    label: Any = None
+    outside_crop_percent: float = 0.0
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Voxel size of the file in mm."""
+        return spacing_of(self.file.affine)
+
+
+@dataclass
+class Registered:
+    """What registering a pair gave.
+
+    Args:
+        pair: the state of the pair on the networks' grid, for whatever else is asked of it.
+        ddf: displacement (1, 3, D, H, W) in voxels of the networks' grid.
+        seconds: wall time of the networks and the refinement, without files and without writing.
+    """
+
+    pair: PairState
+    ddf: torch.Tensor
+    seconds: float
+
+
+def load_subject(case: Mapping[str, str], preprocessing: Callable, label_ids: Sequence[int]) -> Subject:
+    """Read a case, both as it is and preprocessed, and warn where much of it is outside of what the networks see.
+
+    Args:
+        case: ``image`` and, where there is one, ``label``: paths.
+        preprocessing: dictionary transforms that start from the path of ``image`` and tolerate a missing ``label``.
+        label_ids: ids of the structures on disk, in the order of the classes.
+
+    Returns:
+        The subject.
+
+    Raises:
+        ValueError: when image and label do not share a grid, or the label holds an id that is not known.
+    """
+    load, name = LoadImage(ensure_channel_first=True), case.get("case", case_name(case["image"]))
+    image, label = load(case["image"]), None
+    if "label" in case:
+        label = LabelsToClassesd(keys=["label"], label_ids=label_ids)({"label": load(case["label"])})["label"]
+        volumes = (Volume(volume[0].numpy(), np.asarray(volume.affine)) for volume in (image, label))
+        if faults := grid_faults(*volumes):
+            raise ValueError(f"case '{name}': {faults[0]}")
+    network, outside = preprocessing({"image": case["image"]})["image"], 0.0
+    if isinstance(network, torch.Tensor):  # methods without networks, of the benchmarks, preprocess nothing
+        outside = outside_crop_percent(image, network)
+        warn_of_crop(str(case["image"]), outside, tuple(network.shape[1:]))
+    return Subject(name, image, network, label, outside)
+
+
+@torch.no_grad()
+def register_pair(
+    moving: Subject,
+    fixed: Subject,
+    networks: Mapping[str, torch.nn.Module],
+    state: Callable[..., PairState],
+    device: torch.device | str = "cpu",
+    amp_dtype: torch.dtype | None = None,
+    refinement: Refinement | None = None,
+) -> Registered:
+    """Register ``moving`` onto ``fixed``; without a registration network, centre onto centre (the identity field).
+
+    Args:
+        moving: the subject that is pulled.
+        fixed: the subject that stays.
+        networks: ``registration`` and whatever else the state of this recipe reads to register.
+        state: makes the state of a pair.
+        device: where the networks are.
+        amp_dtype: type of the networks under autocast, or None.
+        refinement: improves the field of this pair.
+
+    Returns:
+        The field and its state.
+    """
+    batch = {"moving_image": moving.network, "fixed_image": fixed.network}
+    batch = {key: image.as_tensor()[None].to(device) for key, image in batch.items()}
+    carried = None
+    if "registration" not in networks:
+        carried = {"ddf": batch["fixed_image"].new_zeros(1, 3, *batch["fixed_image"].shape[2:])}
+    start = time.perf_counter()
+    make_state = partial(state, batch, networks, amp_dtype=amp_dtype)
+    pair = make_state(carried=carried)
+    if refinement is not None:
+        pair = refinement(pair, make_state)
+    ddf = pair.ddf
+    if ddf.is_cuda:
+        torch.cuda.synchronize(ddf.device)
+    return Registered(pair, ddf, time.perf_counter() - start)
+
+
+def points_on_fixed_file(ddf: torch.Tensor, moving: Subject, fixed: Subject) -> torch.Tensor:
+    """Where each voxel of the fixed file comes from: points (X, Y, Z, 3) of the moving volume in RAS mm."""
+    return moving_points(
+        ddf.cpu(), fixed.network.affine, moving.network.affine, fixed.file.affine, fixed.file.shape[1:]
+    )
+
+
+def local_ncc(image: torch.Tensor, fixed: torch.Tensor) -> float:
+    """Mean squared local correlation of two images on one grid, 0 to 1: the similarity that registration maximises."""
+    return 1 - float(LocalNCC()(image, fixed))
