@@ -65,7 +65,7 @@ def entries_of(name: str, command: Command, call: Call) -> tuple[Plan, dict[str,
         except Mistake as mistake:
             faults.append(str(mistake))
     if faults:
-        raise Mistake("\n".join(faults))
+        raise Mistake("\n".join(faults) if len(faults) == 1 else "\n  ".join([f"{len(faults)} mistakes:", *faults]))
     entries = {**_place_of_results(command, overlays), **command.sets, **plan.entries, **typed}
     _refuse_missing_data(name, command, plan, config, typed)
     return plan, {option: "$None" if value is None else value for option, value in entries.items()}
@@ -90,7 +90,7 @@ def _misspelt(name: str, call: Call, config: Mapping[str, Any]) -> Iterator[str]
     for option in call.options:
         if option not in extra and not knows(config, option):
             near = nearest(option, _names(config) if "::" in option else [*config, "out", "config", "recipe", "model"])
-            yield f"--{option}: these config files have no such entry.{near} `deeprs {name} --help` names the usual ones."
+            yield f"--{option}: the config files have no such entry.{near} `deeprs {name} --help` has the usual ones."
 
 
 def _names(content: Any, prefix: str = "") -> Iterator[str]:
@@ -150,7 +150,7 @@ def _beside(path: str) -> str:
 
 
 def _place_of_results(command: Command, overlays: list[Path]) -> dict[str, Any]:
-    """Beneath the folder one stands in, unless a file says where: the configs would write into the installed package."""
+    """Beneath the folder one stands in, unless a file says where: the configs would write beside themselves."""
     if command.out is None or any("output_dir" in load(file) for file in overlays):
         return {}
     return {"output_dir": absolute(command.out)}

@@ -87,10 +87,9 @@ def _run(name: str, call: Call, line: str) -> int:
         return 0
     from .run import run_workflow  # imports MONAI when it is called
 
-    out = entries.get("output_dir") or merge(overlays_of(call)).get("output_dir", "")
-    kept = command.kept.format(out=os.path.relpath(out) if out else "", call=line).replace(
-        "--resume --resume", "--resume"
-    )
+    out = entries.get("output_dir") or merge(overlays_of(call)).get("output_dir") or "."
+    again = line.replace(" --resume", "")
+    kept = command.kept.format(out=os.path.relpath(out), call=again)
     return run_workflow(name, plan, entries, kept, traceback="traceback" in call.flags)
 
 
@@ -98,8 +97,9 @@ def _demo(words: Sequence[str]) -> int:
     call = parse(words)
     if "help" in call.flags:
         print(
-            "deeprs demo [--out output/demo] [--seed 0] [--max_epochs 8]\n\nDraws phantoms of the heart, trains a small "
-            "DeepRS on them, and writes its results and a\nreport into --out: minutes on a CPU."
+            "deeprs demo [--out output/demo] [--seed 0] [--max_epochs 8]\n\n"
+            "Draw phantoms of the heart, train a small DeepRS on them, and write its results and a\n"
+            "report into --out: minutes on a CPU."
         )
         return 0
     options: dict[str, Any] = {"output_dir": "output/demo"}

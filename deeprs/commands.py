@@ -21,7 +21,7 @@ from typing import Any
 
 from .configs import CONFIGS, find_config, load
 from .mistakes import Mistake
-from .parse import Call
+from .parse import Call, is_expression
 
 __all__ = ["COMMANDS", "Command", "Plan"]
 
@@ -115,7 +115,13 @@ def plan_evaluation(call: Call, overlays: Sequence[Path]) -> Plan:
 def _refuse_a_datalist_of_other_data(call: Call, config: Path) -> None:
     trained = load(config)
     data, listed = call.options.get("dataset_dir"), trained.get("datalist")
-    if data and listed and "datalist" not in call.options and absolute(data[0]) != trained.get("dataset_dir"):
+    if (
+        data
+        and listed
+        and not is_expression(listed)
+        and "datalist" not in call.options
+        and absolute(data[0]) != trained.get("dataset_dir")
+    ):
         raise Mistake(
             f"the training read its cases from {listed}, and these data are others: {data[0]}.\n"
             "Say with --datalist which of them are the test; `--datalist null`: whatever the folder says."
@@ -133,7 +139,9 @@ def plan_registration(call: Call, overlays: Sequence[Path]) -> Plan:
     files, entries = with_model("register", call.model)
     given = {name: call.options.get(name, []) for name in ("moving", "fixed", "pairs")}
     if not given["pairs"] and not (given["moving"] and given["fixed"]):
-        raise Mistake("register takes two images or folders, MOVING and FIXED, or a table of pairs: --pairs pairs.csv.")
+        raise Mistake(
+            "what is missing: two images or folders, MOVING and FIXED, or a table of pairs: --pairs pairs.csv."
+        )
     several = any(len(texts) > 1 for texts in given.values())
     folders = any(
         text and (text.startswith("[") or Path(text).expanduser().is_dir()) for text in sum(given.values(), [])
@@ -143,10 +151,16 @@ def plan_registration(call: Call, overlays: Sequence[Path]) -> Plan:
     return Plan("registering", [*files, *overlays], entries)
 
 
+def _is_folder(text: str) -> bool:
+    return Path(text).expanduser().is_dir()
+
+
 def plan_application(call: Call, overlays: Sequence[Path]) -> Plan:
     """apply.yaml alone."""
     if "transform" not in call.options:
-        raise Mistake("apply takes a TRANSFORM: a file such as a_to_b_transform.h5, or several, the first one first.")
+        raise Mistake(
+            "what is missing: a TRANSFORM, a file such as a_to_b_transform.h5, or several, the first one first."
+        )
     return Plan("applying", [*base("apply"), *overlays])
 
 
@@ -154,7 +168,7 @@ def plan_report(call: Call, overlays: Sequence[Path]) -> Plan:
     """Of one evaluation, or of several put together."""
     folders = call.options.pop("evaluations", [])
     if not folders:
-        raise Mistake("report takes the folder of an evaluation, or of several, which are put together into --out.")
+        raise Mistake("what is missing: the folder of an evaluation, or of several, which are put together into --out.")
     if len(folders) == 1 and not str(folders[0]).startswith("["):
         if "output_dir" in call.options:
             raise Mistake("--out is for several evaluations: the report of one goes into its folder.")
@@ -176,7 +190,9 @@ def plan_preparation(call: Call, overlays: Sequence[Path]) -> Plan:
 def plan_label(call: Call, overlays: Sequence[Path]) -> Plan:
     """train.yaml, what was given, and label.yaml, which goes last."""
     if "app_dir" not in call.options:
-        raise Mistake("label takes APP: the folder of the app `monaibundle` of MONAI Label, in which main.py lies.")
+        raise Mistake(
+            "what is missing: APP, the folder of the app `monaibundle` of MONAI Label, in which main.py lies."
+        )
     return Plan("labeling", [*base("train"), *overlays, *base("label")])
 
 
@@ -288,7 +304,7 @@ COMMANDS = {
     ),
     "apply": Command(
         about="Carry images, labels and points through a transform, or through several.",
-        usage="TRANSFORM ... [--image FILE] [--label FILE] [--points FILE] [--reference FILE] [--out DIR]",
+        usage="TRANSFORM ... [--image FILE] [--label FILE] [--points FILE] [--out DIR]",
         words=("transform*",),
         base=("apply",),
         common=("reference", "image", "label", "points", "coordinates", "inverse", "fill_value", "combined"),

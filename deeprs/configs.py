@@ -54,8 +54,10 @@ def find_config(name: str, folders: Sequence[str] = FOLDERS, option: str = "conf
             return found
     known = names(folders)
     what = "a recipe" if option == "recipe" else "a config file by its path, or of the bundle by its name"
-    listed = "`deeprs recipes` lists them." if option == "recipe" else f"Of the bundle: {', '.join(known)}."
-    raise Mistake(f"--{option} {name}: no such file. Expected {what}.{nearest(path.stem, known)}\n{listed}")
+    near = nearest(path.stem, known)
+    raise Mistake(
+        f"--{option} {name}: no such file. Expected {what}.{near}\n`deeprs recipes` lists those of the bundle."
+    )
 
 
 def names(folders: Iterable[str]) -> list[str]:
@@ -130,7 +132,7 @@ def get(config: Mapping[str, Any], name: str) -> Any:
 
 
 def knows(config: Mapping[str, Any], name: str) -> bool:
-    """Whether a config has an entry of this name, or a place for it: an argument that a component does not state yet."""
+    """Whether a config has an entry of this name, or a place for it: an argument that its component has not yet."""
     *parents, last = name.split("::")
     if parents:
         return _is_branch(get(config, "::".join(parents)), last)

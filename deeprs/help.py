@@ -24,6 +24,7 @@ from .parse import is_expression
 __all__ = ["command_help", "overview", "recipes"]
 
 WIDTH, LINES, INDENT = 100, 40, 26
+TITLE = "Registration and few-shot segmentation of 3D medical images that teach each other."
 EXAMPLE = """\
 Your own data, in a folder with images/ and labels/:
   deeprs check mydata --config mydata.yaml
@@ -42,13 +43,13 @@ def overview() -> str:
     lines = [
         "deeprs COMMAND ...",
         "",
-        "Registration and few-shot segmentation of 3D medical images that teach each other.",
+        TITLE,
         "",
     ]
     about = {name: command.about for name, command in COMMANDS.items()}
     about |= {
         "recipes": "List the methods that train takes by --recipe.",
-        "demo": "All of it on made-up data: minutes.",
+        "demo": "All of it on made-up data, in minutes.",
     }
     lines += [f"  {name:9}{text}" for name, text in about.items()]
     return "\n".join([*lines, "", EXAMPLE])
