@@ -115,13 +115,9 @@ def plan_evaluation(call: Call, overlays: Sequence[Path]) -> Plan:
 def _refuse_a_datalist_of_other_data(call: Call, config: Path) -> None:
     trained = load(config)
     data, listed = call.options.get("dataset_dir"), trained.get("datalist")
-    if (
-        data
-        and listed
-        and not is_expression(listed)
-        and "datalist" not in call.options
-        and absolute(data[0]) != trained.get("dataset_dir")
-    ):
+    if not (data and listed) or is_expression(listed) or "datalist" in call.options:
+        return
+    if absolute(data[0]) != trained.get("dataset_dir"):
         raise Mistake(
             f"the training read its cases from {listed}, and these data are others: {data[0]}.\n"
             "Say with --datalist which of them are the test; `--datalist null`: whatever the folder says."
@@ -158,9 +154,7 @@ def _is_folder(text: str) -> bool:
 def plan_application(call: Call, overlays: Sequence[Path]) -> Plan:
     """apply.yaml alone."""
     if "transform" not in call.options:
-        raise Mistake(
-            "what is missing: a TRANSFORM, a file such as a_to_b_transform.h5, or several, the first one first."
-        )
+        raise Mistake("expected a TRANSFORM: a file such as a_to_b_transform.h5, or several, the first one first.")
     return Plan("applying", [*base("apply"), *overlays])
 
 
@@ -168,7 +162,7 @@ def plan_report(call: Call, overlays: Sequence[Path]) -> Plan:
     """Of one evaluation, or of several put together."""
     folders = call.options.pop("evaluations", [])
     if not folders:
-        raise Mistake("what is missing: the folder of an evaluation, or of several, which are put together into --out.")
+        raise Mistake("expected the folder of an evaluation, or of several, which are put together into --out.")
     if len(folders) == 1 and not str(folders[0]).startswith("["):
         if "output_dir" in call.options:
             raise Mistake("--out is for several evaluations: the report of one goes into its folder.")
@@ -190,9 +184,7 @@ def plan_preparation(call: Call, overlays: Sequence[Path]) -> Plan:
 def plan_label(call: Call, overlays: Sequence[Path]) -> Plan:
     """train.yaml, what was given, and label.yaml, which goes last."""
     if "app_dir" not in call.options:
-        raise Mistake(
-            "what is missing: APP, the folder of the app `monaibundle` of MONAI Label, in which main.py lies."
-        )
+        raise Mistake("expected APP: the folder of the app `monaibundle` of MONAI Label, in which main.py lies.")
     return Plan("labeling", [*base("train"), *overlays, *base("label")])
 
 

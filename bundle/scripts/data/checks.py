@@ -21,10 +21,10 @@ from multiprocessing.pool import ThreadPool
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from ..files.datalist import LISTS
 from ..files.errors import root_cause
+from ..files.progress import collect
 from .cases import Cases
 from .preprocessed_checks import Preprocessed, look_at, warnings_of
 from .transforms import describe_strays, find_strays
@@ -88,9 +88,7 @@ class DataCheck:
         faults = [*self._size_faults(), *self._count_faults(), *self._repetition_faults()]
         jobs = [(name, case) for name in LISTS for case in getattr(self.cases, name)]
         with ThreadPool(max(1, self.num_workers)) as pool:
-            reading = pool.imap(self._inspect, jobs)
-            # disable=None: a bar at a terminal, silence in a log file
-            rows = list(tqdm(reading, "Checking the data", len(jobs), disable=None, leave=False))
+            rows = collect(pool.imap(self._inspect, jobs), "Checking the data", len(jobs))
         logger.info("data check of %d cases\n%s", len(rows), _table(rows))
         faults += [f"case '{row.case}': {fault}" for row in rows for fault in row.faults]
         if faults:

@@ -18,4 +18,5 @@ __getattr__, __all__ = lazily(
     __name__,
     errors=["show_cause_last"],
     processes=["rank"],
+    progress=["Progress"],
 )
