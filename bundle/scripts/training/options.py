@@ -29,6 +29,7 @@ from monai.bundle import (
 )
 from monai.bundle.utils import MERGE_KEY
 
+from ..data.preprocessing import CROPS, INTENSITIES
 from ..networks.weights import bundle_root
 from .record import config_parser, config_workflow
 
@@ -37,7 +38,7 @@ __all__ = ["TASKS", "checked_tasks", "is_true", "refuse_other_runs", "refuse_unr
 logger = logging.getLogger(__name__)
 
 #: entries that are one of a few words, each of which switches a step of preprocessing on
-CHOICES = {"intensity": ("percentiles", "window"), "crop": ("center", "foreground")}
+CHOICES = {"intensity": INTENSITIES, "crop": CROPS}
 TASKS = ("segmentation", "registration")
 TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
