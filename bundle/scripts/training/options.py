@@ -31,7 +31,7 @@ from monai.bundle.utils import MERGE_KEY
 
 from ..data.preprocessing import CROPS, INTENSITIES
 from ..networks.weights import bundle_root
-from .record import config_parser, config_workflow
+from .config_of_run import config_parser, config_workflow
 
 __all__ = ["TASKS", "checked_tasks", "is_true", "refuse_other_runs", "refuse_unread", "unread_entries"]
 
