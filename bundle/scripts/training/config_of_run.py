@@ -13,7 +13,7 @@
 
 Whoever builds a workflow hands it over by :func:`running`, as the command ``deeprs`` does. `monai.bundle run` and MONAI
 Label build theirs themselves, and MONAI has no documented way from a component to it: a config cannot refer to itself
-as text, since ``%`` copies are evaluated like everything else, and what ``--tracking`` exports is there with that option
+as text, since ``%`` copies are evaluated like everything else; what ``--tracking`` exports is there with that option
 only. For these two the workflow is found on the call stack, on which it is while it builds a component.
 """
 
