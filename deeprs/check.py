@@ -67,6 +67,7 @@ def entries_of(name: str, command: Command, call: Call) -> tuple[Plan, dict[str,
     if faults:
         raise Mistake("\n".join(faults) if len(faults) == 1 else "\n  ".join([f"{len(faults)} mistakes:", *faults]))
     entries = {**_place_of_results(command, overlays), **command.sets, **plan.entries, **typed}
+    plan.out = str(entries.get("output_dir", config.get("output_dir", ".")))
     _refuse_missing_data(name, command, plan, config, typed)
     return plan, {option: "$None" if value is None else value for option, value in entries.items()}
 

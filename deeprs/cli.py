@@ -25,8 +25,7 @@ from typing import Any
 
 from . import __version__
 from .check import entries_of
-from .commands import COMMANDS, overlays_of
-from .configs import merge
+from .commands import COMMANDS
 from .fire_words import monai_command, quoted
 from .help import command_help, overview, recipes
 from .mistakes import Mistake, nearest
@@ -87,9 +86,13 @@ def _run(name: str, call: Call, line: str) -> int:
         return 0
     from .run import run_workflow  # imports MONAI when it is called
 
-    out = entries.get("output_dir") or merge(overlays_of(call)).get("output_dir") or "."
-    again = line.replace(" --resume", "")
-    kept = command.kept.format(out=os.path.relpath(out), call=again)
+    out = Path(plan.out)
+
+    def kept() -> str:
+        if not any(out.glob(command.keeps)):
+            return "Nothing is kept, as nothing was complete."
+        return command.kept.format(out=os.path.relpath(out), call=line.replace(" --resume", ""))
+
     return run_workflow(name, plan, entries, kept, traceback="traceback" in call.flags)
 
 

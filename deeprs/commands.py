@@ -39,11 +39,13 @@ class Plan:
         run_id: the entry that is run.
         files: config files, the later over the earlier.
         entries: of the command line, that the command itself sets; those that were typed win.
+        out: where results go, for messages.
     """
 
     run_id: str
     files: list[Path]
     entries: dict[str, Any] = field(default_factory=dict)
+    out: str = "."
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class Command:
         sets: entries that have another default here than in the config files.
         out: where results go when neither ``--out`` nor a config file says it.
         takes_model: whether there is ``--model``.
-        kept: what there is when it was stopped, with {out} and {call}.
+        keeps: files in ``out`` that are there once there is anything to keep.
+        kept: what is said when it was stopped and there are any, with {out} and {call}.
     """
 
     about: str
@@ -78,7 +81,8 @@ class Command:
     sets: Mapping[str, Any] = field(default_factory=dict)
     out: str | None = None
     takes_model: bool = False
-    kept: str = "Nothing was written."
+    keeps: str = "*"
+    kept: str = "Kept in {out}: what was there before."
 
 
 def base(*names: str) -> list[Path]:
@@ -254,6 +258,7 @@ COMMANDS = {
         paths=TRAINING,
         plan=plan_training("training"),
         out="output/train",
+        keeps="train_state.pt",
         kept="Kept in {out}: the training up to its last whole epoch. Go on: {call} --resume",
     ),
     "evaluate": Command(
@@ -279,6 +284,7 @@ COMMANDS = {
         plan=plan_segmentation,
         out="output/segmentations",
         takes_model=True,
+        keeps="*_seg.nii.gz",
         kept="Kept in {out}: the label maps that are done. The same call makes all of them again.",
     ),
     "register": Command(
@@ -292,6 +298,7 @@ COMMANDS = {
         several=("moving", "fixed"),
         out="output/registration",
         takes_model=True,
+        keeps="*/summary.json",
         kept="Kept in {out}: the pairs that are done. The same call does all of them again.",
     ),
     "apply": Command(

@@ -37,14 +37,16 @@ class Stopped(BaseException):
         self.status = 128 + number
 
 
-def run_workflow(name: str, plan: Plan, entries: Mapping[str, Any], kept: str, traceback: bool = False) -> int:
+def run_workflow(
+    name: str, plan: Plan, entries: Mapping[str, Any], kept: Callable[[], str], traceback: bool = False
+) -> int:
     """Run what ``python -m monai.bundle run`` would.
 
     Args:
         name: of the command, for messages.
         plan: the entry that is run, and the config files.
         entries: of the command line.
-        kept: what is said when it is stopped.
+        kept: says what there is, when it was stopped.
         traceback: let a failure end in one.
 
     Returns:
@@ -52,6 +54,7 @@ def run_workflow(name: str, plan: Plan, entries: Mapping[str, Any], kept: str, t
     """
 
     def work() -> None:
+        from monai.apps import get_logger
         from monai.bundle import ConfigWorkflow
 
         options = dict(entries)
@@ -60,8 +63,8 @@ def run_workflow(name: str, plan: Plan, entries: Mapping[str, Any], kept: str, t
         files = [str(file) for file in plan.files]
         workflow = ConfigWorkflow(config_file=files, run_id=plan.run_id, tracking=tracking, **options)
         if not traceback:
-            for handler in logging.getLogger().handlers:
-                handler.addFilter(_say_once)
+            for each in (*logging.getLogger().handlers, get_logger("monai.handlers.StatsHandler")):
+                each.addFilter(_say_once)
         workflow.initialize()
         workflow.run()
         workflow.finalize()
@@ -77,10 +80,10 @@ def run_demo(options: Mapping[str, Any], traceback: bool = False) -> int:
 
         demo(**options)
 
-    return _guarded("demo", work, f"{options['output_dir']} is made anew by the next call.", traceback)
+    return _guarded("demo", work, lambda: f"The next call makes {options['output_dir']} anew.", traceback)
 
 
-def _guarded(name: str, work: Callable[[], None], kept: str, traceback: bool) -> int:
+def _guarded(name: str, work: Callable[[], None], kept: Callable[[], str], traceback: bool) -> int:
     sys.path.insert(0, str(BUNDLE))  # first, so that no other package called `scripts` is taken for that of the bundle
     sys.path.append("")  # last, as `python -m monai.bundle` finds what lies in the folder one stands in
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -88,7 +91,7 @@ def _guarded(name: str, work: Callable[[], None], kept: str, traceback: bool) ->
         with _signals():
             work()
     except (KeyboardInterrupt, Stopped) as stop:
-        print(f"\ndeeprs {name}: stopped. {kept}", file=sys.stderr)
+        print(f"\ndeeprs {name}: stopped. {kept()}", file=sys.stderr)
         return getattr(stop, "status", 128 + signal.SIGINT)
     except Exception as error:
         if traceback:
