@@ -86,7 +86,7 @@ def run_demo(options: Mapping[str, Any], traceback: bool = False) -> int:
 def _guarded(name: str, work: Callable[[], None], kept: Callable[[], str], traceback: bool) -> int:
     sys.path.insert(0, str(BUNDLE))  # first, so that no other package called `scripts` is taken for that of the bundle
     sys.path.append("")  # last, as `python -m monai.bundle` finds what lies in the folder one stands in
-    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)  # MONAI warns of what MONAI itself calls
     try:
         with _signals():
             work()
