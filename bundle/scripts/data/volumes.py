@@ -29,7 +29,7 @@ __all__ = ["Volume", "grid_faults", "image_faults", "read_volume", "shape_faults
 GRID_TOLERANCE = 0.1  # voxels between the outermost voxels of an image and its label
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume:
     """An array with its axes as stored, and where in the world its voxels lie.
 
@@ -48,6 +48,10 @@ class Volume:
     @property
     def orientation(self) -> str:
         return "".join(axis or "?" for axis in nib.aff2axcodes(self.affine))
+
+    def __repr__(self) -> str:
+        shape, spacing = ("x".join(map(str, self.array.shape)), " x ".join(f"{mm:.4g}" for mm in self.spacing))
+        return f"{type(self).__name__}({shape} {self.array.dtype}, {spacing} mm, {self.orientation})"
 
     def as_image(self, name: str) -> MetaTensor:
         """What MONAI's ``LoadImage`` makes of a file of this name and content: (1, X, Y, Z) float32 with its affine."""
