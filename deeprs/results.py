@@ -28,7 +28,7 @@ from .bundle.scripts.fields.grids import lps_to_ras, ras_to_lps
 from .bundle.scripts.fields.transform_files import write_displacement, write_field_transform
 from .bundle.scripts.fields.transforms import Chain, FieldTransform
 from .bundle.scripts.registration.pair_result import PairResult
-from .bundle.scripts.registration.register_files import write_result
+from .bundle.scripts.registration.register_files import write_pair
 
 __all__ = ["LabelMap", "Registration", "Volume"]
 
@@ -109,7 +109,7 @@ class Registration:
         Raises:
             ValueError: the axes of the fixed image are not at right angles, which files of ITK cannot have.
         """
-        write_result(Path(folder).expanduser(), self._result)
+        write_pair(Path(folder).expanduser(), self._result)
 
     def write_transform(self, path: str | Path) -> None:
         """Write the transform alone, for ITK, SimpleITK, ANTs and Slicer: it takes fixed points to moving ones.

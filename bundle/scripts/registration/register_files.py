@@ -92,7 +92,8 @@ class RegisterFiles:
         refinement: Refinement | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.sources = {"moving": moving, "fixed": fixed, "moving_label": moving_label}
+        given = {"moving": moving, "fixed": fixed, "moving_label": moving_label}
+        self.given = {name: source for name, source in given.items() if source is not None}
         self.output_dir, self.preprocessing = Path(output_dir), preprocessing
         self.networks, self.state, self.device = dict(networks), state, device
         self.refinement = refinement
@@ -108,8 +109,9 @@ class RegisterFiles:
         Raises:
             FileNotFoundError, ValueError: see :meth:`compute`; before anything is computed.
         """
-        result = self.compute()
-        write_result(self.output_dir, result)
+        self._check()
+        result = self._compute()
+        write_pair(self.output_dir, result)
         return dict(result.summary)
 
     def compute(self) -> PairResult:
@@ -123,29 +125,34 @@ class RegisterFiles:
             ValueError: when an image is not one volume that can be registered, the label does not lie on the moving
                 image's grid, or it holds ids that are not known; before anything is computed.
         """
-        given = {name: source for name, source in self.sources.items() if source is not None}
+        self._check()
+        return self._compute()
+
+    def _check(self) -> None:
         for name in ("moving", "fixed"):
-            if name not in given:
+            if name not in self.given:
                 raise ValueError(f"--{name} is missing: registering takes --moving FILE --fixed FILE --output_dir DIR.")
-        for name, source in given.items():
+        for name, source in self.given.items():
             if not isinstance(source, Volume) and not Path(source).is_file():
                 raise FileNotFoundError(f"no such file: --{name} '{source}'.")
-        check_files(given.items())
-        moving, fixed = (self._subject(role, given) for role in ("moving", "fixed"))
+        check_files(self.given.items())
+
+    def _compute(self) -> PairResult:
+        moving, fixed = (self._subject(role) for role in ("moving", "fixed"))
         registered = register_pair(moving, fixed, self.networks, self.state, self.device, refinement=self.refinement)
-        names = {role: _name(role, given[role]) for role in ("moving", "fixed")}
+        names = {role: _name(role, self.given[role]) for role in ("moving", "fixed")}
         return pair_result(moving, fixed, registered, self.label_ids, self.fill_value, names)
 
-    def _subject(self, role: str, given: Mapping[str, str | Path | Volume]) -> Subject:
-        case = {"image": given[role]}
+    def _subject(self, role: str) -> Subject:
+        case = {"image": self.given[role]}
         if isinstance(case["image"], Volume):
             case["case"] = role
-        if f"{role}_label" in given:
-            case["label"] = given[f"{role}_label"]
+        if f"{role}_label" in self.given:
+            case["label"] = self.given[f"{role}_label"]
         return load_subject(case, self.preprocessing, self.label_ids)
 
 
-def write_result(output_dir: str | Path, result: PairResult) -> None:
+def write_pair(output_dir: str | Path, result: PairResult) -> None:
     """Write all files of a pair, in the place of an earlier result.
 
     Args:
