@@ -18,11 +18,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .commands import ANY, COMMANDS, FILE, FOLDER, NEW, Command, Plan, absolute, base, overlays_of
+from .commands import ANY, COMMANDS, FILE, FOLDER, NEW, Command
 from .configs import get, knows, load, merge
 from .mistakes import Mistake, nearest
 from .options import value_fault
 from .parse import SWITCHES, Call, is_expression, read_value
+from .plans import Plan, absolute, base, overlays_of
 
 __all__ = ["entries_of"]
 
@@ -164,7 +165,7 @@ def _refuse_missing_data(
     data = config.get("dataset_dir")
     if plan.run_id not in NEEDS_DATA or {"dataset_dir", "datalist", "test_pairs"} & typed.keys() or is_expression(data):
         return
-    if data == load(plan.files[0]).get("dataset_dir"):
+    if not any("dataset_dir" in load(file) for file in plan.files[1:]):
         if not isinstance(config.get("datalist"), str):
             raise Mistake(f"the data are missing.\nExpected: deeprs {name} {command.usage}")
     elif not EXISTS[command.paths["dataset_dir"]](absolute(str(data))):

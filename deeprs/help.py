@@ -16,10 +16,11 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from .commands import COMMANDS, base
+from .commands import COMMANDS
 from .configs import CONFIGS, first_sentence, get, merge, names
 from .options import option_help
 from .parse import is_expression
+from .plans import base
 
 __all__ = ["command_help", "overview", "recipes"]
 

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import Any
 
 from . import BUNDLE
-from .commands import Plan
+from .plans import Plan
 
 __all__ = ["run_demo", "run_workflow"]
 
