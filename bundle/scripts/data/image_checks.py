@@ -24,8 +24,9 @@ import torch
 from monai.transforms import MapTransform
 
 from ..files.each_case import Failure, for_each
+from .readers import tell_placement
 from .transforms import SEGMENTED, describe_strays, find_strays
-from .volumes import Volume, grid_faults, image_faults, read_volume, shape_faults
+from .volumes import Volume, affine_faults, grid_faults, image_faults, read_volume, shape_faults
 
 __all__ = ["CheckImaged", "ImageCheck", "check_cases", "check_files", "fill_number"]
 
@@ -87,18 +88,23 @@ def _case_faults(case: Mapping[str, str], label_ids: Sequence[int]) -> tuple[int
     faults: list[str] = []
     image = read_volume(case["image"], "image", faults)
     label = read_volume(case["label"], "label", faults) if "label" in case else None
+    for key, volume in (("image", image), ("label", label)):
+        if volume is not None:
+            tell_placement(case[key], volume.placement)
     if image is not None:
         faults += image_faults(image, may_be_constant=True)
     if label is not None and (strays := find_strays(torch.from_numpy(label.array), label_ids)):
         faults.append(describe_strays(strays, label_ids))
     if image is not None and label is not None:
-        faults += grid_faults(image, label)
+        faults += grid_faults(image, label.laid_on(image))
     return 0 if image is None else image.array.size, faults
 
 
 def _file_faults(path: str | Path, what: str, may_be_constant: bool = False) -> list[str]:
     faults: list[str] = []
     volume = read_volume(str(path), what, faults)
+    if volume is not None:
+        tell_placement(path, volume.placement)
     return faults if volume is None or what == "label" else image_faults(volume, may_be_constant)
 
 
@@ -156,7 +162,7 @@ class ImageCheck:
 
 
 class CheckImaged(MapTransform):
-    """Refuses an image that nothing can be computed from, and changes nothing. Stands after ``LoadImaged``.
+    """Refuses an image that nothing can be computed from, and changes nothing. Stands after ``LoadVolumed``.
 
     Args:
         keys: images, channels first, that know their files.
@@ -172,6 +178,8 @@ class CheckImaged(MapTransform):
         for key in self.key_iterator(d):
             array, path = d[key].numpy(force=True), str(d[key].meta.get("filename_or_obj", ""))
             array = array[0] if len(array) == 1 else array
-            if faults := shape_faults(array, "image", path) or image_faults(Volume(array, np.asarray(d[key].affine))):
+            affine = np.asarray(d[key].affine)
+            faults = shape_faults(array, "image", path) or affine_faults(affine, array.shape, "image", path)
+            if faults := faults or image_faults(Volume(array, affine)):
                 raise ValueError(f"'{path}': {faults[0]}")
         return d

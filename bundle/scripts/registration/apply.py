@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import LoadImage
 
+from ..data.ids import whole_ids
 from ..data.image_checks import check_files, fill_number
 from ..data.original import read_label
+from ..data.readers import load_volume
 from ..fields.grids import ras_to_lps, voxel_points
 from ..fields.points import PointSet, points_suffix, read_point_set, write_points
 from ..fields.transform_files import check_chain, read_transform, write_chain, write_displacement
@@ -223,7 +224,7 @@ def _result_name(kind: str, path: str | Path) -> str:
 
 def _load(path: str | Path, read: Callable[[str], Any] | None = None) -> Any:
     """One volume (1, X, Y, Z) with its affine."""
-    volume = (read or LoadImage(ensure_channel_first=True))(str(path))
+    volume = (read or load_volume)(str(path))
     if volume.ndim != 4 or volume.shape[0] != 1:
         raise ValueError(f"'{path}' is not one 3D volume: with its channels it has shape {tuple(volume.shape)}.")
     return volume
@@ -232,7 +233,7 @@ def _load(path: str | Path, read: Callable[[str], Any] | None = None) -> Any:
 def _looks_like_labels(volume: torch.Tensor) -> bool:
     """Whether there are but a few values, all whole, in a volume; of a large one every n-th voxel is looked at."""
     values = volume.flatten()
-    values = values[:: max(1, len(values) // LOOKED_AT)]
+    values = whole_ids(values[:: max(1, len(values) // LOOKED_AT)])
     return bool((values == values.round()).all()) and 2 <= len(values.unique()) <= FEW_VALUES
 
 

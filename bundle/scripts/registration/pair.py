@@ -18,13 +18,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from monai.transforms import LoadImage
 
 from ..data.crop_warning import outside_crop_percent, warn_of_crop
+from ..data.readers import load_volume
 from ..data.transforms import LabelsToClassesd
-from ..data.volumes import Volume, grid_faults
+from ..data.volumes import lay_label
 from ..fields.grids import spacing_of
 from ..fields.world import moving_points
 from ..files.datalist import case_name
@@ -86,13 +85,11 @@ def load_subject(case: Mapping[str, str], preprocessing: Callable, label_ids: Se
     Raises:
         ValueError: when image and label do not share a grid, or the label holds an id that is not known.
     """
-    load, name = LoadImage(ensure_channel_first=True), case.get("case", case_name(case["image"]))
-    image, label = load(case["image"]), None
+    name, image, label = case.get("case", case_name(case["image"])), load_volume(case["image"]), None
     if "label" in case:
-        label = LabelsToClassesd(keys=["label"], label_ids=label_ids)({"label": load(case["label"])})["label"]
-        volumes = (Volume(volume[0].numpy(), np.asarray(volume.affine)) for volume in (image, label))
-        if faults := grid_faults(*volumes):
-            raise ValueError(f"case '{name}': {faults[0]}")
+        label = load_volume(case["label"])
+        label = LabelsToClassesd(keys=["label"], label_ids=label_ids)({"label": label})["label"]
+        label = lay_label(label, image, name)
     network, outside = preprocessing({"image": case["image"]})["image"], 0.0
     if isinstance(network, torch.Tensor):  # methods without networks, of the benchmarks, preprocess nothing
         outside = outside_crop_percent(image, network)
