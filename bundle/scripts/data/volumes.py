@@ -124,8 +124,8 @@ def affine_faults(affine: np.ndarray, shape: Sequence[int], what: str, path: str
     return [
         f"the {what} has a sheared header: two of its axes are not at right angles (cosine {shear:.4f}, expected at "
         f"most {LARGEST_SHEAR}). ITK's images, and fields, cannot have that; straightened, its voxels would be up to "
-        f"{lost:.4g} mm off.\n  Resample it to straight axes, in nibabel: nibabel.processing.resample_to_output(image), "
-        f"a label with order=0.\n  {path}"
+        f"{lost:.4g} mm off.\n  Resample it to straight axes, by nibabel.processing.resample_to_output(image), a "
+        f"label with order=0.\n  {path}"
     ]
 
 
@@ -172,7 +172,7 @@ def grid_faults(image: Volume, label: Volume, tolerance: float = GRID_TOLERANCE)
 
 
 def lay_label(label: Any, image: Any, case: str) -> Any:
-    """Give a loaded label the affine of its image where ITK alone sees them on one grid; refuse one that lies elsewhere.
+    """Refuse a label that lies elsewhere than its image; give it the image's affine where ITK alone sees it there.
 
     Args:
         label: (1, X, Y, Z), as it was loaded.

@@ -44,7 +44,8 @@ VECTOR, DISPLACEMENT = 1007, 1006  # NIfTI intents: ITK takes vectors as they ar
 FSL = {
     2006: "a displacement field of FSL's fnirt", 2007: "spline coefficients of FSL's fnirt",
     2008: "coefficients of FSL's fnirt", 2009: "spline coefficients of FSL's fnirt",
-    2016: "spline coefficients of FSL's topup", 2017: "spline coefficients of FSL's topup", 2018: "a field of FSL's topup",
+    2016: "spline coefficients of FSL's topup", 2017: "spline coefficients of FSL's topup",
+    2018: "a field of FSL's topup",
 }  # fmt: skip
 # by `intent_p1`; the first two are taken
 NIFTYREG = {
