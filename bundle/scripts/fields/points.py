@@ -153,9 +153,7 @@ def _placed(rows: list[Row], path: Path) -> list[Row]:
     others = Counter(row.status for row in rows if not row.placed)
     told = ", ".join(f"{count} {status}" for status, count in others.items())
     if not placed:
-        raise ValueError(
-            f"'{path}' holds no points" + (f" that were placed (positionStatus: {told})." if told else ".")
-        )
+        raise ValueError(f"'{path}' holds no points{f' that were placed (positionStatus: {told})' if told else ''}.")
     if told:
         logger.warning(
             "'%s': %d of %d points were not placed and are left out (positionStatus: %s): %s",
