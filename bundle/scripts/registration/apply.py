@@ -236,14 +236,14 @@ def _load(path: str | Path, read: Callable[[str], Any] | None = None) -> Any:
 
 
 def _warn_of_outside(points: torch.Tensor, volume: Any, path: str | Path) -> None:
-    """Say when most of a result comes from beyond its file: the transform is of other files, or means something else."""
+    """Say when most of a result comes from beyond its file: the transform is of others, or means something else."""
     some = points[::2, ::2, ::2]
     inside = inside_grid(change_grid(some, torch.eye(4), volume.affine), volume.shape[1:])
     outside = 100 * (1 - inside.float().mean().item())
     if outside > MOSTLY_OUTSIDE:
         logger.warning(
-            "'%s': %.0f %% of the result lies outside of this file, and is filled. Is the transform of these images, in "
-            "this direction, and in LPS mm?",
+            "'%s': %.0f %% of the result lies outside of this file, and is filled. Is the transform of these images, "
+            "in this direction, and in LPS mm?",
             *(path, outside),
         )
 
