@@ -104,7 +104,7 @@ def place_file(path: str | Path, affine: np.ndarray) -> Placement:
         path: the file.
         affine: (4, 4), what its reader said.
     """
-    if is_nifti(path):
+    if is_nifti(path) and Path(path).is_file():  # a volume in memory has but a name
         return place_nifti(load_nifti(path).header)
     unsaid = is_nrrd(path) and nrrd_space(read_nrrd_header(path), Path(path).name) is None
     return Placement(affine, affine, NO_SPACE if unsaid else None)

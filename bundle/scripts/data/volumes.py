@@ -8,42 +8,44 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""One volume of a file, as it is stored, and the faults that can be seen in it alone or beside its label."""
+"""One volume, of a file as it is stored or in memory, and the faults that show in it alone or beside its label."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import torch
+from monai.data import MetaTensor
 
-from ..fields.placement import (
-    LARGEST_SHEAR,
-    TOLERANCE,
-    Placement,
-    corners_apart,
-    shear_of,
-    without_shear,
-)
+from ..fields.placement import LARGEST_SHEAR, TOLERANCE, Placement, corners_apart, shear_of, without_shear
+from ..fields.volumes import write_volume
 from .ids import whole_ids
 from .readers import VolumeReader, lay_on, place_file, same_place
 
-__all__ = ["Volume", "affine_faults", "grid_faults", "image_faults", "lay_label", "read_volume", "shape_faults"]
+__all__ = ["Volume", "grid_faults", "image_faults", "lay_label", "read_volume", "shape_faults", "volume_faults"]
 
 
 GRID_TOLERANCE = TOLERANCE  # voxels between the outermost voxels of an image and its label
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume:
-    """A file's array with its axes as stored, its voxel to RAS mm matrix, and what is said of that by others."""
+    """An array with its axes as stored, and where in the world its voxels lie.
+
+    Args:
+        array: (X, Y, Z); of a displacement (X, Y, Z, 3).
+        affine: (4, 4), voxel to RAS mm, as nibabel and MONAI have it.
+        placement: what the header of a file says of that, to this and to other programs.
+    """
 
     array: np.ndarray
     affine: np.ndarray
-    placement: Placement | None = None
+    placement: Placement | None = field(default=None, kw_only=True)
 
     @property
     def spacing(self) -> np.ndarray:
@@ -64,6 +66,24 @@ class Volume:
         if self.array.shape != shape or None in places or not same_place(*places, shape):
             return self
         return replace(self, affine=image.affine)
+
+    def __repr__(self) -> str:
+        shape, spacing = ("x".join(map(str, self.array.shape)), " x ".join(f"{mm:.4g}" for mm in self.spacing))
+        return f"{type(self).__name__}({shape} {self.array.dtype}, {spacing} mm, {self.orientation})"
+
+    def as_image(self, name: str) -> MetaTensor:
+        """What MONAI's ``LoadImage`` makes of a file of this name and content: (1, X, Y, Z) float32 with its affine."""
+        array = torch.from_numpy(np.array(self.array, dtype=np.float32, order="C"))  # a copy, whatever is done to it
+        affine = torch.from_numpy(np.array(self.affine, dtype=np.float64))
+        return MetaTensor(array[None], affine=affine, meta={"filename_or_obj": name})
+
+    def save(self, path: str | Path) -> None:
+        """Write it as NIfTI, with the affine in both sform and qform.
+
+        Args:
+            path: ends in ``.nii.gz`` or ``.nii``.
+        """
+        write_volume(path, self.array, self.affine)
 
 
 def read_volume(path: str, what: str, faults: list[str]) -> Volume | None:
@@ -93,11 +113,16 @@ def read_volume(path: str, what: str, faults: list[str]) -> Volume | None:
         return None
     if array.ndim == 4 and array.shape[-1] == 1:
         array = array[..., 0]
-    if unlike := shape_faults(array, what, path) or affine_faults(placement.affine, array.shape, what, path):
+    if unlike := volume_faults(Volume(array, placement.affine), what, path):
         faults += unlike
         return None
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return Volume(whole_ids(array) if what == "label" else array, placement.affine, placement)
+    return Volume(whole_ids(array) if what == "label" else array, placement.affine, placement=placement)
+
+
+def volume_faults(volume: Volume, what: str, path: str) -> list[str]:
+    """Say where a volume is none, or lies nowhere; ``what`` and ``path`` are for the fault."""
+    return shape_faults(volume.array, what, path) or affine_faults(volume.affine, volume.array.shape, what, path)
 
 
 def shape_faults(array: np.ndarray, what: str, path: str) -> list[str]:
@@ -113,10 +138,10 @@ def shape_faults(array: np.ndarray, what: str, path: str) -> list[str]:
 
 def affine_faults(affine: np.ndarray, shape: Sequence[int], what: str, path: str) -> list[str]:
     """Say where a header puts its voxels nowhere, or askew; ``what`` and ``path`` are for the fault."""
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-15:
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-15:
         return [
             f"the {what} has a header that puts its voxels nowhere: its matrix {affine[:3].tolist()} is not finite, or "
-            f"flat. Export the file again.\n  {path}"
+            f"flat, or not 4x4. Export the file again.\n  {path}"
         ]
     if (shear := shear_of(affine)) <= LARGEST_SHEAR:
         return []
