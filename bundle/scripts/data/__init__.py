@@ -23,6 +23,7 @@ __getattr__, __all__ = lazily(
     mmwhs=["load_mmwhs"],
     pairs=["PairDataset"],
     preprocessing=["Preprocessing"],
+    readers=["LoadVolumed"],
     samplers=["PairSampler", "RingSampler"],
     transforms=["ClassesToLabelsd", "LabelsToClassesd", "SafeSpacingd", "SaveLabelMapd"],
     voxel_size_warning=["VoxelSizeWarningd"],

@@ -20,7 +20,6 @@ from monai.transforms import (
     Compose,
     CropForegroundd,
     EnsureTyped,
-    LoadImaged,
     Orientationd,
     ResizeWithPadOrCropd,
     ScaleIntensityRanged,
@@ -30,6 +29,7 @@ from monai.transforms import (
 
 from .crop_warning import CropWarningd
 from .image_checks import CheckImaged
+from .readers import LoadVolumed
 from .transforms import LabelsToClassesd, SafeSpacingd
 from .voxel_size_warning import VoxelSizeWarningd
 
@@ -89,7 +89,7 @@ class Preprocessing(Compose):
         super().__init__(steps)
 
     def _read(self, label_ids: Sequence[int] | None, check: bool) -> Iterator[Transform]:
-        yield LoadImaged([*self.image, *self.label], ensure_channel_first=True, allow_missing_keys=True)
+        yield LoadVolumed([*self.image, *self.label], ensure_channel_first=True, allow_missing_keys=True)
         if check:
             yield CheckImaged(self.image)
         if label_ids is not None:

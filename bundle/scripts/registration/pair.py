@@ -19,13 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from monai.transforms import LoadImage
 
 from ..data.crop_warning import outside_crop_percent, warn_of_crop
+from ..data.readers import load_volume
 from ..data.transforms import LabelsToClassesd, preprocess
-from ..data.volumes import Volume, grid_faults
+from ..data.volumes import Volume, lay_label
 from ..fields.grids import spacing_of
 from ..fields.world import moving_points
 from ..files.datalist import case_name
@@ -93,9 +92,7 @@ def load_subject(case: Mapping[str, Any], preprocessing: Callable, label_ids: Se
     if "label" in case:
         ids = {"label": _load(case["label"], f"{name}_label")}
         label = LabelsToClassesd(keys=["label"], label_ids=label_ids)(ids)["label"]
-        volumes = (Volume(volume[0].numpy(), np.asarray(volume.affine)) for volume in (image, label))
-        if faults := grid_faults(*volumes):
-            raise ValueError(f"case '{name}': {faults[0]}")
+        label = lay_label(label, image, name)
     network, outside = preprocess(preprocessing, case["image"], name), 0.0
     if isinstance(network, torch.Tensor):  # methods without networks, of the benchmarks, preprocess nothing
         outside = outside_crop_percent(image, network)
@@ -105,7 +102,7 @@ def load_subject(case: Mapping[str, Any], preprocessing: Callable, label_ids: Se
 
 def _load(volume: str | Path | Volume, name: str) -> Any:
     """As it is, (1, X, Y, Z) with its affine."""
-    return volume.as_image(name) if isinstance(volume, Volume) else LoadImage(ensure_channel_first=True)(volume)
+    return volume.as_image(name) if isinstance(volume, Volume) else load_volume(volume)
 
 
 @torch.no_grad()
