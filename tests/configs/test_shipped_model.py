@@ -25,7 +25,7 @@ NETWORKS = {
     "register.yaml": ["network_def", "registration_def", "discriminator_def"],
 }
 #: transforms of images that nobody has checked, which change nothing
-LOOK_ON = ("CheckImaged", "VoxelSizeWarningd", "CropWarningd")
+LOOK_ON = ("CheckImaged", "CheckPreprocessedd", "VoxelSizeWarningd", "CropWarningd")
 
 
 def load(*names: str) -> dict:

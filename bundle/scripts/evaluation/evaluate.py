@@ -131,7 +131,7 @@ class Evaluation:
         if self.landmarks is not None:
             self.landmarks.check(pairs)
         self._refuse_what_cannot_be_scored(pairs)
-        largest = check_cases(itertools.chain(self.cases.test, *pairs), self.cases.label_ids)
+        largest = check_cases(itertools.chain(self.cases.test, *pairs), self.cases.label_ids, self.preprocessing)
         metrics: dict[str, Any] = {"structures": list(self.cases.structures), "config": self.provenance}
         rows, examples = {}, {}  # nothing is written before both tasks are done: no half of an older evaluation stays
         if "segmentation" in self.tasks and self.cases.test:

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,14 +24,20 @@ import torch
 from monai.transforms import LoadImage
 
 from ..data.crop_warning import outside_crop_percent, warn_of_crop
+from ..data.image_checks import seen_faults
 from ..data.transforms import LabelsToClassesd
 from ..data.volumes import Volume, grid_faults
 from ..fields.grids import spacing_of
+from ..fields.warping import warp
 from ..fields.world import moving_points
 from ..files.datalist import case_name
 from ..joint.state import PairState
 from ..losses.local_ncc import LocalNCC
 from .refinement import Refinement
+
+logger = logging.getLogger(__name__)
+
+NOISE_OF_NCC = 1e-4  # by which local NCC may fall between images that are as alike as before
 
 
 @dataclass
@@ -84,7 +91,8 @@ def load_subject(case: Mapping[str, str], preprocessing: Callable, label_ids: Se
         The subject.
 
     Raises:
-        ValueError: when image and label do not share a grid, or the label holds an id that is not known.
+        ValueError: when image and label do not share a grid, the label holds an id that is not known, or preprocessing
+            leaves an image that is constant or not within [0, 1].
     """
     load, name = LoadImage(ensure_channel_first=True), case.get("case", case_name(case["image"]))
     image, label = load(case["image"]), None
@@ -94,6 +102,8 @@ def load_subject(case: Mapping[str, str], preprocessing: Callable, label_ids: Se
         if faults := grid_faults(*volumes):
             raise ValueError(f"case '{name}': {faults[0]}")
     network, outside = preprocessing({"image": case["image"]})["image"], 0.0
+    if faults := seen_faults(network):
+        raise ValueError(f"case '{name}' ({case['image']}): {faults[0]}")
     if isinstance(network, torch.Tensor):  # methods without networks, of the benchmarks, preprocess nothing
         outside = outside_crop_percent(image, network)
         warn_of_crop(str(case["image"]), outside, tuple(network.shape[1:]))
@@ -144,6 +154,42 @@ def points_on_fixed_file(ddf: torch.Tensor, moving: Subject, fixed: Subject) -> 
     """Where each voxel of the fixed file comes from: points (X, Y, Z, 3) of the moving volume in RAS mm."""
     return moving_points(
         ddf.cpu(), fixed.network.affine, moving.network.affine, fixed.file.affine, fixed.file.shape[1:]
+    )
+
+
+@torch.no_grad()
+def similarity_of(result: Registered) -> dict[str, Any]:
+    """Measure how alike a pair is on the networks' grid, and whether registering has made that worse.
+
+    Args:
+        result: of registering the pair.
+
+    Returns:
+        ``local_ncc_before`` and ``local_ncc_after``, 0 to 1, and ``similarity_worse``: whether it fell.
+    """
+    moving, fixed = result.pair.moving_image, result.pair.fixed_image
+    before, after = local_ncc(moving, fixed), local_ncc(warp(moving, result.ddf), fixed)
+    return {"local_ncc_before": before, "local_ncc_after": after, "similarity_worse": after < before - NOISE_OF_NCC}
+
+
+def describe_worse(pairs: Sequence[tuple[str, Mapping[str, Any]]], among: int, named: int = 4) -> str:
+    """Say which registrations have made their pairs less alike, the worst first; nothing where none has.
+
+    Args:
+        pairs: name and :func:`similarity_of` of each.
+        among: how many were registered.
+        named: so many by name.
+    """
+    worse = [(name, pair) for name, pair in pairs if pair["similarity_worse"]]
+    worse.sort(key=lambda entry: entry[1]["local_ncc_after"] - entry[1]["local_ncc_before"])
+    if not worse:
+        return ""
+    told = [f"{name} (local NCC {p['local_ncc_before']:.3f} -> {p['local_ncc_after']:.3f})" for name, p in worse]
+    more = f" and {len(told) - named} more" if len(told) > named else ""
+    return (
+        f"{len(worse)} of {among} registrations made the images less alike than they were: "
+        f"{', '.join(told[:named])}{more}. Their fields are not to be trusted: look at the pictures, and whether such "
+        "images are what the networks were trained on (contrast, voxel size, orientation, crop)."
     )
 
 

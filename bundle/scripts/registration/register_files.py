@@ -39,12 +39,19 @@ from ..fields.grids import spacing_of, voxel_points
 from ..fields.metrics import folding_percent, jacobian_at_grid, sdlogj
 from ..fields.transform_files import write_displacement, write_field_transform
 from ..fields.volumes import write_volume
-from ..fields.warping import warp
 from ..fields.world import displacement_lps, moving_points, sample_at, sample_label_at
 from ..files.writing import replacing_results, write_json
 from ..joint.state import PairState
 from ..training.pair_picture import draw_pair, write_picture
-from .pair import Registered, Subject, load_subject, local_ncc, points_on_fixed_file, register_pair
+from .pair import (
+    Registered,
+    Subject,
+    describe_worse,
+    load_subject,
+    points_on_fixed_file,
+    register_pair,
+    similarity_of,
+)
 from .refinement import Refinement
 
 logger = logging.getLogger(__name__)
@@ -178,8 +185,7 @@ class RegisterFiles:
                 "moving": moving.outside_crop_percent,
                 "fixed": fixed.outside_crop_percent,
             },
-            "local_ncc_before": local_ncc(result.pair.moving_image, result.pair.fixed_image),
-            "local_ncc_after": local_ncc(warp(result.pair.moving_image, result.ddf), result.pair.fixed_image),
+            **similarity_of(result),
             "folding_percent": float(folding_percent(result.ddf)),
             "sdlogj": float(sdlogj(result.ddf)),
             "mean_displacement_voxels": float(result.ddf.norm(dim=1).mean()),
@@ -190,6 +196,10 @@ class RegisterFiles:
             "%(folding_percent).3f %%, %(seconds).2f s",
             summary,
         )
+        told = describe_worse([(f"{moving.case} to {fixed.case}", summary)], among=1)
+        summary["warnings"] = [told] if told else []
+        for text in summary["warnings"]:
+            logger.warning("%s", text)
         return summary
 
 
