@@ -126,11 +126,16 @@ def test_names_are_shown_as_they_are_written(page):
 
 
 def test_the_tables_hold_the_numbers_of_the_evaluation(page):
-    assert ["Segmentation", "0.600 ± 0.062", "4.50 ± 0.06", "1.25 ± 0.06", "–", "–", "–", "3"] in page.rows
+    distances = ["4.50 ± 0.06 (3 of 6)", "1.25 ± 0.06 (3 of 6)"]  # the second structure has none in any of 3 cases
+    assert ["Segmentation", "0.600 ± 0.062", *distances, "–", "–", "–", "3"] in page.rows
     field = ["0.125 ± 0.062", "0.375 ± 0.062", "2.50 ± 0.06"]
-    assert ["Registration", "0.700 ± 0.062", "4.50 ± 0.06", "1.25 ± 0.06", *field, "3"] in page.rows
-    assert ["No registration", "0.250 ± 0.062", "4.50 ± 0.06", "1.25 ± 0.06", "–", "–", "–", "3"] in page.rows
+    assert ["Registration", "0.700 ± 0.062", *distances, *field, "3"] in page.rows
+    assert ["No registration", "0.250 ± 0.062", *distances, "–", "–", "–", "3"] in page.rows
     assert [ODD[0], "0.600 ± 0.062", "0.700 ± 0.062", "0.250 ± 0.062"] in page.rows
+
+
+def test_a_distance_over_fewer_structures_than_dice_says_so_in_each_case(page):
+    assert ["a", "0.500", "4.50 (1 of 2)", "1.25 (1 of 2)"] in page.rows
 
 
 def test_every_case_is_listed_worst_first(page):
@@ -150,7 +155,7 @@ def test_settings_of_the_evaluation_are_stated(page):
 
 def test_what_is_not_defined_is_a_dash(page):
     assert not re.search(r"\bnan\b|\bNone\b", page.prose)
-    assert [ODD[1], "–", "–", "–"] in page.rows
+    assert [ODD[1], *["– (0 of 3)"] * 3] in page.rows
 
 
 @pytest.mark.parametrize(

@@ -27,20 +27,29 @@ from ..data.cases import Cases
 from ..data.image_checks import check_cases
 from ..data.pairs import read_pairs
 from ..data.samplers import ordered_pairs
-from ..fields.metrics import dice_per_structure, folding_percent, sdlogj, surface_distances
+from ..fields.metrics import folding_percent, sdlogj
 from ..fields.world import sample_label_at
 from ..files import processes
 from ..files.each_case import for_each
 from ..files.tables import write_csv
 from ..files.writing import write_json
 from ..joint.state import PairState
-from ..registration.pair import Registered, Subject, load_subject, points_on_fixed_file, register_pair
+from ..registration.pair import (
+    Registered,
+    Subject,
+    describe_worse,
+    load_subject,
+    points_on_fixed_file,
+    register_pair,
+    similarity_of,
+)
 from ..registration.refinement import Refinement
 from ..report.scores import OVERLAPS, format_table, mean, summarise, summarise_registration, write_examples
 from ..report.write import Report
 from ..training.options import TASKS, checked_tasks
 from .examples import pair_example, segmentation_example, worst_median_best
 from .landmarks import Landmarks
+from .structures import score_structures
 
 logger = logging.getLogger(__name__)
 
@@ -232,6 +241,10 @@ class Evaluation:
         tables = for_each(pairs, score, "registration")
         if self.landmarks is not None:
             self.landmarks.warn_of_points_outside()
+        names = [" to ".join(case["case"] for case in pair) for pair in pairs]
+        first_rows = [(name, table[0]) for name, (table, _) in zip(names, tables, strict=True)]
+        if processes.rank() == 0 and (told := describe_worse(first_rows, len(pairs))):
+            logger.warning("%s", told)
         ranking = [
             (*(mean([row[key] for row in table]) for key in ("dice", "identity_dice")), *pair)
             for (table, _), pair in zip(tables, pairs, strict=True)
@@ -249,6 +262,7 @@ class Evaluation:
             "folding_percent": float(folding_percent(result.ddf)),
             "sdlogj": float(sdlogj(result.ddf)),
             "seconds": result.seconds,
+            **{key: float(value) for key, value in similarity_of(result).items()},
         }
         identity = [{f"identity_{key}": row[key] for key in OVERLAPS} for row in before]
         names = {"moving": moving.case, "fixed": fixed.case}
@@ -271,12 +285,4 @@ class Evaluation:
         return pair_example(result, moving, fixed, self.cases.num_classes, dice, identity_dice)
 
     def _score(self, pred: torch.Tensor, truth: torch.Tensor, spacing: Sequence[float]) -> list[dict[str, Any]]:
-        """A row for each structure, from classes (1, X, Y, Z) on one grid."""
-        classes = self.cases.num_classes
-        dice = dice_per_structure(pred[None], truth[None], classes)[0].tolist()
-        distances = surface_distances(pred[None], truth[None], classes, spacing)
-        hd95, asd = (torch.as_tensor(distances[key]).tolist() for key in ("hd95", "asd"))
-        names = self.cases.structures
-        return [
-            {"structure": n, "dice": d, "hd95": h, "asd": a} for n, d, h, a in zip(names, dice, hd95, asd, strict=True)
-        ]
+        return score_structures(pred, truth, self.cases.structures, spacing)

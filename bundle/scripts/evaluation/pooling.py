@@ -25,15 +25,21 @@ from ..files.tables import write_csv
 from ..files.writing import write_json
 from ..report.comparison import distinct_names
 from ..report.evaluation_folder import CASE_KEYS, Evaluation, mean_of, read_evaluation
-from ..report.scores import OVERLAPS, format_table, mean_std, summarise, summarise_registration, write_examples
+from ..report.scores import (
+    FIELD_MEASURES,
+    OVERLAPS,
+    format_table,
+    mean_std,
+    summarise,
+    summarise_registration,
+    write_examples,
+)
 from ..report.write import Report
 from ..training.options import TASKS
 
 __all__ = ["Pool"]
 
 logger = logging.getLogger(__name__)
-
-FIELD_MEASURES = ("folding_percent", "sdlogj", "seconds")
 
 
 class Pool:
@@ -139,7 +145,9 @@ def _between(runs: Mapping[str, Evaluation], task: str) -> dict[str, Any]:
     measures = (*OVERLAPS, *(FIELD_MEASURES if task == "registration" else ()))
     table = {}
     for measure in measures:
-        values = {name: run.metrics[task][measure]["mean"] for name, run in runs.items()}
+        if not any(measure in run.metrics[task] for run in runs.values()):
+            continue  # of evaluations by 0.6.1
+        values = {name: run.metrics[task].get(measure, {}).get("mean") for name, run in runs.items()}
         table[measure] = {"values": values, **mean_std([np.nan if v is None else v for v in values.values()])}
     return table
 

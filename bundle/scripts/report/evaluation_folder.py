@@ -33,6 +33,14 @@ COLUMNS = {
         *("identity_dice", "identity_hd95", "identity_asd", "folding_percent", "sdlogj", "seconds"),
     ),
 }
+#: columns that evaluations by 0.6.1 lack: not a number there
+LATER = {
+    "segmentation": ("surface_dice_1", "surface_dice_2"),
+    "registration": (
+        *("surface_dice_1", "surface_dice_2", "identity_surface_dice_1", "identity_surface_dice_2"),
+        *("local_ncc_before", "local_ncc_after", "similarity_worse"),
+    ),
+}
 ARRAYS = {
     "segmentation": ("image", "label", "pred", "spacing", "case", "dice"),
     "registration": (
@@ -94,7 +102,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         raise ValueError(f"{metrics_file} holds neither 'segmentation' nor 'registration', found {sorted(metrics)}.")
     if "structures" not in metrics:
         raise ValueError(f"{metrics_file} has no 'structures', found {sorted(metrics)}; run the evaluation again.")
-    rows = {task: _read_rows(_existing(folder / f"{task}.csv", folder), COLUMNS[task]) for task in tasks}
+    rows = {task: _read_rows(_existing(folder / f"{task}.csv", folder), task) for task in tasks}
     return Evaluation(
         name=folder.resolve().name,
         date=datetime.fromtimestamp(metrics_file.stat().st_mtime).strftime("%Y-%m-%d %H:%M"),
@@ -102,6 +110,12 @@ def read_evaluation(folder: Path) -> Evaluation:
         rows=rows,
         examples={task: _read_examples(folder, task, rows[task]) for task in tasks},
     )
+
+
+def is_measured(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
+    """Return whether a column is there: evaluations by 0.6.1 have fewer."""
+    later = {name for names in LATER.values() for name in names}
+    return column not in later or any(np.isfinite(row[column]) for row in rows)
 
 
 def mean_of(rows: Sequence[Mapping[str, Any]], column: str) -> float:
@@ -121,15 +135,19 @@ def _existing(path: Path, folder: Path) -> Path:
     )
 
 
-def _read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+def _read_rows(path: Path, task: str) -> list[dict[str, Any]]:
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        missing = [column for column in columns if column not in (reader.fieldnames or ())]
+        missing = [column for column in COLUMNS[task] if column not in (reader.fieldnames or ())]
         if missing:
             raise ValueError(
                 f"{path} lacks the columns {missing}, found {reader.fieldnames}; run the evaluation again."
             )
-        return [{name: text if name in NAMES else float(text or "nan") for name, text in row.items()} for row in reader]
+        absent = dict.fromkeys(LATER[task], float("nan"))
+        return [
+            absent | {name: text if name in NAMES else float(text or "nan") for name, text in row.items()}
+            for row in reader
+        ]
 
 
 def _read_examples(folder: Path, task: str, rows: Sequence[Mapping[str, Any]]) -> list[Example]:
