@@ -34,6 +34,7 @@ from ..files.each_case import for_each
 from ..files.tables import write_csv
 from ..files.writing import write_json
 from ..joint.state import PairState
+from ..pictures.orientation import VIEWS, checked_view
 from ..registration.pair import (
     Registered,
     Subject,
@@ -84,6 +85,7 @@ class Evaluation:
         landmarks: folder with a file of landmarks for each case that has any: :class:`Landmarks`.
         coordinates: ``LPS`` or ``RAS``, of landmarks whose files do not say it.
         report: also make ``report.html``.
+        view: of its pictures: ``radiological`` (the patient's right on the left) or ``neurological``.
         provenance: small facts to keep in ``metrics.json`` (weights, data set).
         device: where the networks are.
         amp: networks in bfloat16.
@@ -106,6 +108,7 @@ class Evaluation:
         landmarks: str | None = None,
         coordinates: str | None = None,
         report: bool = False,
+        view: str = VIEWS[0],
         provenance: Mapping[str, Any] | None = None,
         device: torch.device | str = "cpu",
         amp: bool = False,
@@ -114,6 +117,7 @@ class Evaluation:
         self.preprocessing, self.postprocessing = preprocessing, postprocessing
         self.networks, self.state, self.inferer, self.tasks = dict(networks), state, inferer, checked_tasks(tasks)
         self.test_pairs, self.max_pairs, self.seed = test_pairs, max_pairs, seed
+        self.view = checked_view(view)
         self.report, self.provenance, self.refinement = report, dict(provenance or {}), refinement
         self.landmarks = None if landmarks is None else Landmarks(landmarks, coordinates)
         self.device, self.amp_dtype = device, torch.bfloat16 if amp else None
@@ -162,7 +166,7 @@ class Evaluation:
         logger.info("\n%s", format_table(metrics))
         logger.info("written to %s", self.output_dir.resolve())
         if self.report:
-            Report(self.output_dir).run()
+            Report(self.output_dir, view=self.view).run()
 
     def _pairs(self) -> list[tuple[dict, dict]]:
         if self.test_pairs is not None:

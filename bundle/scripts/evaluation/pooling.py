@@ -23,6 +23,7 @@ import numpy as np
 
 from ..files.tables import write_csv
 from ..files.writing import write_json
+from ..pictures.orientation import VIEWS, checked_view
 from ..report.comparison import distinct_names
 from ..report.evaluation_folder import CASE_KEYS, Evaluation, mean_of, read_evaluation
 from ..report.scores import (
@@ -53,14 +54,20 @@ class Pool:
         evaluations: folders that the run ``evaluating`` filled, with the same tasks and structures.
         output_dir: a folder of its own.
         title: of the report.
+        view: of its pictures: ``radiological`` (the patient's right on the left) or ``neurological``.
 
     Raises:
         ValueError: there are fewer than two folders, one stands twice, or ``output_dir`` is one of them.
     """
 
     def __init__(
-        self, evaluations: Sequence[str | Path] | None, output_dir: str | Path, title: str = "DeepRS evaluation"
+        self,
+        evaluations: Sequence[str | Path] | None,
+        output_dir: str | Path,
+        title: str = "DeepRS evaluation",
+        view: str = VIEWS[0],
     ) -> None:
+        self.view = checked_view(view)
         if isinstance(evaluations, (str, Path)) or len(evaluations or ()) < 2:
             raise ValueError(
                 f"`evaluations` should be a list of two folders or more, found {evaluations!r}:\n"
@@ -102,7 +109,7 @@ class Pool:
         write_csv(self.output_dir / "landmarks.csv", landmarks)
         write_json(self.output_dir / "metrics.json", metrics)
         logger.info("\n%s\n%s", format_table(metrics), _format_between(metrics["between_evaluations"]))
-        Report(self.output_dir, self.title).run()
+        Report(self.output_dir, self.title, view=self.view).run()
         return metrics
 
     def _landmarks(self) -> list[dict[str, Any]]:

@@ -35,13 +35,14 @@ import numpy as np
 import torch
 
 from ..data.image_checks import check_files, fill_number
-from ..fields.grids import spacing_of, voxel_points
+from ..fields.grids import voxel_points
 from ..fields.metrics import folding_percent, jacobian_at_grid, sdlogj
 from ..fields.transform_files import write_displacement, write_field_transform
 from ..fields.volumes import write_volume
 from ..fields.world import displacement_lps, moving_points, sample_at, sample_label_at
 from ..files.writing import replacing_results, write_json
 from ..joint.state import PairState
+from ..pictures.orientation import VIEWS, Frame, checked_view
 from ..training.pair_picture import draw_pair, write_picture
 from .pair import (
     Registered,
@@ -95,6 +96,7 @@ class RegisterFiles:
         fill_value: intensity of the warped image where it comes from outside the moving one (-1024 for CT).
         refinement: improves the field of this pair.
         device: where the networks are.
+        view: of the picture: ``radiological`` (the patient's right on the left) or ``neurological``.
     """
 
     def __init__(
@@ -110,7 +112,9 @@ class RegisterFiles:
         fill_value: float = 0.0,
         refinement: Refinement | None = None,
         device: torch.device | str = "cpu",
+        view: str = VIEWS[0],
     ) -> None:
+        self.view = checked_view(view)
         self.paths = {"moving": moving, "fixed": fixed, "moving_label": moving_label}
         self.output_dir, self.preprocessing = Path(output_dir), preprocessing
         self.networks, self.state, self.device = dict(networks), state, device
@@ -166,14 +170,14 @@ class RegisterFiles:
             write_volume(folder / "warped_label.nii.gz", ids[classes], fixed.file.affine)
 
     def _draw(self, moving: Subject, fixed: Subject, pair: PairState) -> np.ndarray:
-        spacing = spacing_of(fixed.network.affine)
+        frame = Frame.of(fixed.network.affine, self.view)
         if moving.label is not None:
             grid = (fixed.network.affine, fixed.network.shape[1:])
             points = moving_points(pair.ddf.cpu(), fixed.network.affine, moving.network.affine, *grid)
             carried = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)[0]
-            return draw_pair(pair, spacing, carried, outlined="warped label")
+            return draw_pair(pair, frame, carried, outlined="warped label")
         segmented = pair.fixed_pred[0].argmax(0) if "segmentation" in pair.networks else None
-        return draw_pair(pair, spacing, segmented)
+        return draw_pair(pair, frame, segmented)
 
     def _summarise(self, moving: Subject, fixed: Subject, result: Registered) -> dict[str, Any]:
         summary = {

@@ -22,6 +22,7 @@ import numpy as np
 from ..pictures.charts import dice_box_plot
 from ..pictures.panels import BLUE, ORANGE, structure_color
 from .comparison import Comparison
+from .examples import orientation
 from .page import (
     MEASURES,
     METHODS,
@@ -141,9 +142,12 @@ def _slices(comparison: Comparison, task: str) -> str:
     )
     if not common:
         intro += " No one of them is kept in both runs, so the two columns show different subjects."
+    about = orientation([example for run in comparison.runs.values() for example in run.examples[task]])
     every = next(iter(comparison.runs.values())).structures
     colors = {name: structure_color(index) for index, name in enumerate(every, start=1)}
-    return section(f"{METHODS[task]}: slices", paragraph(intro), legend(colors), viewer(task, examples))
+    return section(
+        f"{METHODS[task]}: slices", paragraph(intro), paragraph(about), legend(colors), viewer(task, examples)
+    )
 
 
 def _cases(comparison: Comparison) -> str:

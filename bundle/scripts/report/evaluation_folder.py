@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from ..pictures.orientation import VIEWS, Frame
 from ..training.options import TASKS
 
 RANKS = ("worst", "median", "best")
@@ -53,12 +54,13 @@ CASE_KEYS = {"segmentation": ("case",), "registration": ("moving", "fixed")}
 
 @dataclass(frozen=True)
 class Example:
-    """One case or pair that was chosen for its rank by Dice: its arrays, and its rows of the table."""
+    """One case or pair that was chosen for its rank by Dice: its arrays, its rows of the table, and how it lies."""
 
     rank: str
     case: tuple[str, ...]
     arrays: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
+    frame: Frame
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ class Evaluation:
         return cases
 
 
-def read_evaluation(folder: Path) -> Evaluation:
-    """Read what the run ``evaluating`` wrote into ``folder``.
+def read_evaluation(folder: Path, view: str = VIEWS[0]) -> Evaluation:
+    """Read what the run ``evaluating`` wrote into ``folder``, to be looked at in the ``view`` of ``VIEWS``.
 
     Raises:
         FileNotFoundError: if the folder or one of its files is missing; says which command writes it.
@@ -108,7 +110,7 @@ def read_evaluation(folder: Path) -> Evaluation:
         date=datetime.fromtimestamp(metrics_file.stat().st_mtime).strftime("%Y-%m-%d %H:%M"),
         metrics=metrics,
         rows=rows,
-        examples={task: _read_examples(folder, task, rows[task]) for task in tasks},
+        examples={task: _read_examples(folder, task, rows[task], view) for task in tasks},
     )
 
 
@@ -150,7 +152,7 @@ def _read_rows(path: Path, task: str) -> list[dict[str, Any]]:
         ]
 
 
-def _read_examples(folder: Path, task: str, rows: Sequence[Mapping[str, Any]]) -> list[Example]:
+def _read_examples(folder: Path, task: str, rows: Sequence[Mapping[str, Any]], view: str) -> list[Example]:
     """Read the examples of a task; one that has several ranks, as the only case of a test list has, comes once.
 
     Pairs that have landmarks and no labels have no overlap by which to choose any.
@@ -168,8 +170,16 @@ def _read_examples(folder: Path, task: str, rows: Sequence[Mapping[str, Any]]) -
         keys = ("case",) if task == "segmentation" else ("moving_case", "fixed_case")
         case = tuple(str(arrays[key]) for key in keys)
         ranks = f"{chosen[case].rank} and {rank}" if case in chosen else rank
-        chosen[case] = Example(ranks, case, arrays, [row for row in rows if _case_of(row, task) == case])
+        own = [row for row in rows if _case_of(row, task) == case]
+        chosen[case] = Example(ranks, case, arrays, own, _frame(arrays, view))
     return [replace(example, rank="only") for example in chosen.values()] if len(chosen) == 1 else list(chosen.values())
+
+
+def _frame(arrays: Mapping[str, Any], view: str) -> Frame:
+    """How an example lies in the patient, which 0.6.1 did not keep."""
+    if "affine" in arrays:
+        return Frame.of(arrays["affine"], view)
+    return Frame(tuple(float(size) for size in arrays["spacing"]), view=view)
 
 
 def _case_of(row: Mapping[str, Any], task: str) -> tuple[str, ...]:

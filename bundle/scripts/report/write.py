@@ -22,6 +22,7 @@ from typing import Any
 
 from ..files.writing import write_text
 from ..pictures.charts import dice_box_plot
+from ..pictures.orientation import VIEWS, checked_view
 from .comparison import Comparison, comparison_names
 from .comparison_page import comparison_html
 from .evaluation_folder import Evaluation, is_measured, mean_of, read_evaluation
@@ -64,6 +65,7 @@ class Report:
             ``registration.csv``, and ``examples``.
         title: what stands at the top of the page.
         compare_with: folder of a second evaluation on the same test cases: the page then sets it beside the first.
+        view: of the pictures: ``radiological`` (the patient's right on the left) or ``neurological``.
     """
 
     def __init__(
@@ -71,7 +73,9 @@ class Report:
         evaluation_dir: str | os.PathLike,
         title: str = "DeepRS evaluation",
         compare_with: str | os.PathLike | None = None,
+        view: str = VIEWS[0],
     ) -> None:
+        self.view = checked_view(view)
         self.folder, self.title = Path(evaluation_dir), title
         self.other = None if compare_with is None else Path(compare_with)
 
@@ -82,12 +86,12 @@ class Report:
             FileNotFoundError: if a folder or one of its files is missing.
             ValueError: if a file lacks what the page shows, or two evaluations have nothing in common.
         """
-        evaluation = read_evaluation(self.folder)
+        evaluation = read_evaluation(self.folder, self.view)
         if self.other is None:
             path, content = self.folder / "report.html", report_html(evaluation, self.title)
         else:
             names = comparison_names(self.folder, self.other)
-            comparison = Comparison(evaluation, read_evaluation(self.other), names)
+            comparison = Comparison(evaluation, read_evaluation(self.other, self.view), names)
             path, content = self.folder / "comparison.html", comparison_html(comparison, self.title)
         write_text(path, content)
         logger.info("report written to %s", path)
