@@ -21,6 +21,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from monai.bundle import ConfigParser
+from nibabel.orientations import axcodes2ornt, ornt_transform
 from tiny_networks import CONFIGS
 
 SPACING = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -242,6 +243,23 @@ def test_the_pictured_cases_are_the_worst_the_median_and_the_best(dataset):
             assert float(example["dice"]) == pytest.approx(expected, abs=1e-5)
             overlap = (example["warped_label"] == 1) & (example["fixed_label"] == 1)
             assert 2 * overlap.sum() / (2 * 8**3) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR"])
+def test_the_kept_volumes_know_where_they_lie_in_the_patient(dataset, codes):
+    folder = dataset({"a": classes(), "b": classes(1)})
+    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
+    for path in (*(folder / "images").iterdir(), *(folder / "labels").iterdir()):
+        nib.save(nib.load(path).as_reoriented(turn), path)
+    networks = {"segmentation": READS_BRIGHTNESS, "registration": STAY}
+    _, out = evaluate(folder, networks, orientation=codes, max_pairs=1)
+    slab = nib.affines.apply_affine(SPACING, np.argwhere(classes() == 2).mean(axis=0))
+    for name, label in (("segmentation_best", "label"), ("registration_best", "moving_label")):
+        with np.load(out / "examples" / f"{name}.npz") as example:
+            voxels = np.argwhere(example[label] == 2)
+            found = nib.affines.apply_affine(example["affine"], voxels.mean(axis=0))
+            assert "".join(nib.aff2axcodes(example["affine"])) == ("RAS" if "segmentation" in name else codes)
+            assert np.abs(found - slab)[1:].max() < 2.1 and abs(found[0] - slab[0]) < 4.1  # which case, and the crop
 
 
 def test_a_test_list_that_is_empty_and_no_pairs_is_an_error_that_says_so(dataset, write_json):

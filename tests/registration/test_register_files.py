@@ -414,3 +414,17 @@ def test_a_registration_that_changes_nothing_is_not_warned_of(tmp_path, caplog):
     summary = register(tmp_path / "out", image, image, {"registration": SameShift()})
     assert summary["similarity_worse"] is False and summary["warnings"] == []
     assert "less alike" not in caplog.text
+
+
+def test_the_picture_is_radiological_and_by_an_option_its_mirror_image(tmp_path):
+    image, _ = write_subject(tmp_path, "only", 3, **GEOMETRIES["turned axes"][0])
+    panels = {}
+    for view in (None, "radiological", "neurological"):
+        register(tmp_path / "out", image, image, {"registration": SameShift()}, **({"view": view} if view else {}))
+        picture = imread(tmp_path / "out" / "picture.png")[..., 0]
+        panels[view] = picture[
+            60:220, 30:240
+        ]  # the moving image, axial, between its letters
+    np.testing.assert_array_equal(panels[None], panels["radiological"])
+    apart = [np.abs(panels["neurological"] - other).mean() for other in (panels[None], panels[None][:, ::-1])]
+    assert apart[1] < 0.3 * apart[0]

@@ -189,8 +189,8 @@ def pack(task: str, example: Example) -> dict[str, Any]:
 
     Returns:
         ``shape``; ``spacing`` in mm; ``center``: the voxel to begin with; ``limit``: half the range of ``ddf_*`` in mm;
-        ``planes``: name -> array ``axes`` (across, up, cut), which of them are ``flipped``, and the ``letters`` at left,
-        right, bottom and top, null where the orientation is not known;
+        ``planes``: name -> array ``axes`` (across, up, cut), which of them are ``flipped``, and the ``letters`` at
+        left, right, bottom and top, null where the orientation is not known;
         ``volumes``: name -> gzipped bytes in base64, the last axis running fastest. A byte is an intensity within its
         window, a class, a colour of its map, or, in ``ddf_0..2``, 1 to 255 for -limit to limit.
     """
