@@ -422,9 +422,7 @@ def test_the_picture_is_radiological_and_by_an_option_its_mirror_image(tmp_path)
     for view in (None, "radiological", "neurological"):
         register(tmp_path / "out", image, image, {"registration": SameShift()}, **({"view": view} if view else {}))
         picture = imread(tmp_path / "out" / "picture.png")[..., 0]
-        panels[view] = picture[
-            60:220, 30:240
-        ]  # the moving image, axial, between its letters
+        panels[view] = picture[60:220, 30:240]  # the moving image, axial, between its letters
     np.testing.assert_array_equal(panels[None], panels["radiological"])
     apart = [np.abs(panels["neurological"] - other).mean() for other in (panels[None], panels[None][:, ::-1])]
     assert apart[1] < 0.3 * apart[0]
