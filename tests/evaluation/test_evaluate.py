@@ -197,7 +197,7 @@ def test_pairs_that_registration_made_less_alike_are_counted_and_told(dataset, c
     assert metrics["registration"]["local_ncc"]["mean"] < metrics["identity"]["local_ncc"]["mean"]
     assert {row["similarity_worse"] for row in rows_of(out / "registration.csv")} == {"1"}
     assert "2 of 2 registrations made the images less alike" in caplog.text
-    assert "In 2 pairs registration made the images less alike" in (out / "report.html").read_text()
+    assert "In 2 of 2 pairs registration made the images less alike" in (out / "report.html").read_text()
     metrics, _ = evaluate(folder, {"registration": STAY}, tasks=["registration"])
     assert metrics["registration"]["similarity_worse"] == 0
 

@@ -116,7 +116,16 @@ def _draw_letters(axes: Axes, plane: Plane) -> None:
     """Write the sides of the patient at the edges of a slice, where they are known; a dark rim shows them on white."""
     for letter, (x, y, horizontal, vertical) in zip(plane.letters or (), SIDES, strict=False):
         written = axes.text(
-            x, y, letter, ha=horizontal, va=vertical, transform=axes.transAxes, size=8, color="white", zorder=10
+            x,
+            y,
+            letter,
+            ha=horizontal,
+            va=vertical,
+            transform=axes.transAxes,
+            size=9,
+            weight="bold",
+            color="white",
+            zorder=10,
         )
         written.set_path_effects([withStroke(linewidth=2.0, foreground="black")])
 

@@ -39,7 +39,6 @@ MEASURES = {
     "surface_dice_2": ("surface Dice 2 ↑", 3),
     "folding_percent": ("|J| ≤ 0, % ↓", 3),
     "tre": ("TRE, mm ↓", 2),
-    "local_ncc": ("local NCC ↑", 3),
     "sdlogj": ("SD log |J| ↓", 3),
     "seconds": ("seconds ↓", 2),
 }

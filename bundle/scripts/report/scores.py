@@ -195,10 +195,8 @@ def _notes(table: Mapping[str, Any]) -> list[str]:
             f"{table['seconds']['mean']:.2f} s a pair"
         )
     if "similarity_worse" in table:
-        ncc = table["local_ncc"]
-        notes.append(
-            f"  local NCC {ncc['mean']:.3f}, lower than without registration in {table['similarity_worse']} pairs"
-        )
+        ncc, worse = table["local_ncc"], table["similarity_worse"]
+        notes.append(f"  local NCC {ncc['mean']:.3f}, lower than without registration in {worse} of {ncc['n']} pairs")
     if "tre" in table:
         tre = table["tre"]
         found = f"{tre['landmarks']} landmarks in {tre['n']} pairs"

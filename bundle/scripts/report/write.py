@@ -152,9 +152,19 @@ def _summary(evaluation: Evaluation) -> str:
         f"Mean ± standard deviation. Dice is 1 for perfect overlap. {SURFACES} |J| is the Jacobian determinant of the"
         " deformation: the field folds where it is not positive. A dash stands where a number is not defined."
     )
-    worse = present.get("registration", {}).get("similarity_worse", 0)
-    alert = f"In {count(worse, 'pair')} registration made the images less alike (local NCC) than they were."
-    return section("Summary", table(head, rows), *([paragraph(alert)] if worse else []), paragraph(note, kind="note"))
+    return section("Summary", table(head, rows), _similarity(present), paragraph(note, kind="note"))
+
+
+def _similarity(present: Mapping[str, Mapping[str, Any]]) -> str:
+    """How alike the images of pairs are; nothing of an evaluation by 0.6.1, which did not measure it."""
+    if not present.get("registration", {}).get("local_ncc", {}).get("n"):
+        return ""
+    before, after = (present[name]["local_ncc"] for name in ("identity", "registration"))
+    worse = present["registration"]["similarity_worse"]
+    return paragraph(
+        f"Similarity of the images (local NCC, 0 to 1): {before['mean']:.3f} without registration, {after['mean']:.3f}"
+        f" after it. In {worse} of {count(after['n'], 'pair')} registration made the images less alike than they were."
+    )
 
 
 def _figure(section: Mapping[str, Any], measure: str, structure: str | None = None) -> str:
