@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import yaml
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
+from monai.utils import ensure_tuple
 
 from ..data.checks import DataCheck
 from ..files import processes
@@ -96,6 +97,18 @@ def _caller(kind: type[Caller]) -> Caller | None:
             return caller
         frame = frame.f_back
     return None
+
+
+def config_files() -> list[str]:
+    """The config files of the `monai.bundle run` that is building the caller; none where a program merged them."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        files = frame.f_locals.get("config_file")
+        if frame.f_globals.get("__name__") == "monai.bundle.scripts" and files:
+            listed = files.split(",") if isinstance(files, str) and not Path(files).is_file() else ensure_tuple(files)
+            return [str(file) for file in listed if str(file).lower().endswith((".yaml", ".yml"))]
+        frame = frame.f_back
+    return []
 
 
 def to_yaml(content: Mapping[str, Any]) -> str:
