@@ -11,8 +11,8 @@
 """The config of a run comes to hold what its values mean: numbers, names and paths as in a file, wherever they stood.
 
 Three programs have read a value before this one. YAML 1.1 leaves ``1e-4`` as text, and takes ``2024_01_15`` for a
-number. Python Fire reads a command line as Python, with ``a,b`` as two values and ``#`` as a comment. MONAI writes ``::``
-for ``#``, and leaves out an option that is null.
+number. Python Fire reads a command line as Python, with ``a,b`` as two values and ``#`` as a comment. MONAI writes
+``::`` for ``#``, and leaves out an option that is null.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import yaml
 from monai.bundle import ConfigParser, ReferenceResolver
 
 from ..files.entries import entries_of, load_entries, read_entries, read_value
-from ..files.entry import Entry
+from ..files.readers import is_left_alone
 from ..files.words import NULLS, missed_number, typed
 from .record import config_files
 
@@ -74,23 +74,26 @@ def _as_written(config: Mapping[str, Any]) -> dict[str, Any]:
     for name, entry in entries_of(config).items():
         if name not in config:
             continue
-        if name in words and (words[name] in NULLS or entry.is_word):
-            null = words[name] in NULLS
-            written[name] = None if null else read_value(name, words[name])
-        elif entry.is_word:
-            written[name] = _of_files(name, entry, config[name])
+        if words.get(name) in NULLS:
+            written[name] = None
+        elif name in words and entry.is_word:
+            written[name] = read_value(name, words[name])
+        elif entry.is_word or entry.kind == "labels":
+            written[name] = _of_files(name, config[name])
     return written
 
 
-def _of_files(name: str, entry: Entry, value: Any) -> Any:
-    """A word that YAML has taken for something else, as it stands in the file."""
+def _of_files(name: str, value: Any) -> Any:
+    """A word that YAML or MONAI has taken for something else, as it stands in the file."""
+    if value is None or is_left_alone(value, ""):
+        return value
     if isinstance(value, str):
         return value if "::" not in value or os.path.exists(value) else value.replace("::", "#")
     if isinstance(value, list | tuple):
-        return [_of_files(name, entry, each) if isinstance(each, str) else each for each in value]
-    if value is None or isinstance(value, Mapping):
-        return value
-    for file in reversed(config_files()):
+        return [_of_files("", each) for each in value]
+    if isinstance(value, Mapping):
+        return {key: _of_files("", each) for key, each in value.items()}
+    for file in reversed(config_files() if name else []):
         content = yaml.load(Path(file).read_text(encoding="utf-8"), yaml.BaseLoader)  # in which all values are texts
         if isinstance(content, dict) and isinstance(content.get(name), str):
             return content[name]
