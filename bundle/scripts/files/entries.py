@@ -60,12 +60,13 @@ def _entry(name: str, row: Mapping[str, Any]) -> Entry:
     return Entry(name=name, **{**row, "choices": tuple(row.get("choices", ()))})
 
 
-def load_entries(command: str | None = None) -> dict[str, Entry]:
+def load_entries(command: str | None = None, own: bool = False) -> dict[str, Entry]:
     """The entries by name.
 
     Args:
         command: the name of a config of a command, such as ``train``: those that it has, and those of the config that
             it lies over. None: all there are; of a name that several have, the first.
+        own: without those of the config that it lies over.
 
     Raises:
         KeyError: there is no such command.
@@ -76,7 +77,7 @@ def load_entries(command: str | None = None) -> dict[str, Entry]:
         names = dict.fromkeys(name for rows in rows_of_all for name in rows)
         return {name: next(rows[name] for rows in rows_of_all if name in rows) for name in names}
     _, over, rows = tables[command]
-    return {**(load_entries(over) if over else {}), **rows}
+    return {**(load_entries(over) if over and not own else {}), **rows}
 
 
 #: the names of the configs of commands

@@ -56,9 +56,11 @@ class Entry:
     @property
     def expected(self) -> str:
         """What it takes in words, with its limits and unit."""
-        return self._form() + (f" ({self.unit})" if self.unit else "") + (", or null" if self.may_be_null else "")
+        return self.form + (f" ({self.unit})" if self.unit else "") + (", or null" if self.may_be_null else "")
 
-    def _form(self) -> str:
+    @property
+    def form(self) -> str:
+        """The same without unit and null."""
         if self.kind in ("number", "whole"):
             return self._numbers()
         return {

@@ -23,6 +23,6 @@ __getattr__, __all__ = lazily(
     record=["RecordConfig"],
     save_weights=["LoadWeights", "SaveWeights"],
     tracking=["TrackedFiles"],
-    train_state=["TrainState"],
+    train_state=["TrainState", "check_resuming"],
     validation=["JointEvaluator"],
 )
