@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-#: a number with an exponent, or a sign before its point, is text to PyYAML, which goes by YAML 1.1
+#: numbers that may be text to PyYAML, which goes by YAML 1.1: 1e-4, 1.0e4 and -.5, but not 1.0e-4
 LATER = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+|[-+]\.[0-9]+"
 NUMBER = re.compile(rf"{LATER}|[-+]?[0-9]+\.[0-9]*|\.[0-9]+")
 WHOLE = re.compile("[-+]?[0-9]+")
@@ -46,7 +46,9 @@ def number_of(value: Any) -> int | float | None:
 
 def missed_number(value: Any) -> float | None:
     """The number that YAML 1.2 reads in a text which YAML 1.1 has left as text, such as 1e-4; else None."""
-    return float(value) if isinstance(value, str) and re.fullmatch(LATER, value) else None
+    if not isinstance(value, str) or not re.fullmatch(LATER, value) or not isinstance(yaml.safe_load(value), str):
+        return None
+    return float(value)
 
 
 def truth_of(value: Any) -> bool | None:
