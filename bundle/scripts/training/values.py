@@ -105,13 +105,22 @@ def _put(parser: ConfigParser, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         place, key = ReferenceResolver.split_id(name, last=True)
         parent = parser.get(place) if place else config
-        parent[int(key) if isinstance(parent, list) else key] = value
+        parent[int(key) if isinstance(parent, list) else key] = _kept(value)
     # steps of a command that have been taken, and will not be taken again
     taken = {name: step for name, step in resolver.resolved_content.items() if _is_step(config, name)}
-    resolver.reset()
-    parser._do_parse(config)  # not parse(): it makes `::` of `#`
+    parser.parse(reset=True)
     resolver.resolved_content.update(taken)
-    resolver.get_resolved_content(next(iter(values)))  # a resolver that holds nothing is filled anew, by parse()
+
+
+def _kept(value: Any) -> Any:
+    """A value as an expression where MONAI would write another letter for one of its own."""
+    if isinstance(value, list):
+        return [_kept(each) for each in value]
+    if isinstance(value, Mapping):
+        return {key: _kept(each) for key, each in value.items()}
+    if not isinstance(value, str) or "#" not in value or is_left_alone(value, ""):
+        return value
+    return "$" + repr(value).replace("#", r"\x23").replace("@", r"\x40")
 
 
 def _is_step(config: Mapping[str, Any], name: str) -> bool:
