@@ -18,6 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import monai.bundle
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -77,6 +78,29 @@ def test_steps_that_a_command_has_taken_are_not_taken_again():
     settle(parser)
     parser.get_parsed_content("all::0")
     assert counted == [1, 0.0001]
+
+
+@pytest.mark.parametrize(
+    ("config", "typed", "found", "meant"),
+    [
+        ("register", "--moving 2024_01.nii", {"moving": "x"}, "2024_01.nii"),
+        ("sequence", "--fixed ['a','1e5']", {"fixed": ["a", 100000.0]}, ["a", "1e5"]),
+        ("sequence", "--fixed a,b.nii", {"fixed": ("a", "b.nii")}, "a,b.nii"),
+        ("train", "--pixdim=None", {"pixdim": [3, 3, 3]}, None),  # MONAI leaves out an option that is null
+        ("train", "--datalist null", {"datalist": "null"}, None),
+        ("train", "--output_dir 1 --output-dir 007_1", {"output_dir": 1}, "007_1"),
+        ("train", "--spatial_size 32,32,48", {"spatial_size": (32, 32, 48)}, [32, 32, 48]),
+        ("train", "--labels {1:a}", {"labels": {1: "a"}}, {1: "a"}),
+    ],
+)
+def test_what_was_typed_counts_rather_than_what_fire_made_of_it(config, typed, found, meant, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [monai.bundle.__file__.replace("__init__", "__main__"), "run", *typed.split()])
+    known_by = {"register": ["registering"], "sequence": ["registering", "sequence"], "train": ["training"]}[config]
+    (name,) = found
+    assert settled({**dict.fromkeys(known_by, 0), **found}).get_parsed_content(name) == meant
+    monkeypatch.setattr(sys, "argv", ["pytest", *typed.split()])  # a program's own
+    if isinstance(found[name], str):
+        assert settled({**dict.fromkeys(known_by, 0), **found}).get_parsed_content(name) == found[name]
 
 
 def test_a_home_and_a_hash_in_a_path_are_what_they_are(tmp_path):

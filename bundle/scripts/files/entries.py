@@ -36,6 +36,7 @@ __all__ = [
     "load_entries",
     "read_entries",
     "read_value",
+    "read_word",
 ]
 
 _TABLE = Path(__file__).with_name("entries.yaml")
@@ -151,9 +152,13 @@ def read_value(name: str, text: str, command: str | None = None) -> Any:
         name: of the entry; one that is not in the table, such as ``updates::registration::optimizer::lr``, is read as
             YAML.
         text: the word. ``1e-4`` is a number; ``2024_01_15`` and ``a,b`` stay texts where the entry is a path.
-        command: whose entry it is, as for :func:`load_entries`.
+        command: whose entry it is, as for :func:`load_entries`: ``fixed`` of ``sequence`` may be a list.
     """
-    entry = load_entries(command).get(name)
+    return read_word(load_entries(command).get(name), text)
+
+
+def read_word(entry: Entry | None, text: str) -> Any:
+    """The same for an entry that is known, or for one that is not in the table."""
     if is_left_alone(text, ""):
         return text
     if entry is None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,7 @@ def _holds_parts(content: Any) -> bool:
     )
 
 
+@cache
 def _known_entries() -> set[str]:
     """What the configs of this bundle name, and what MONAI adds for tracking."""
     configs = [ConfigParser.load_config_file(file) for file in Path(bundle_root(), "configs").rglob("*.yaml")]

@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 from monai.bundle import ConfigParser, ReferenceResolver
 
-from ..files.entries import entries_of, load_entries, read_entries, read_value
+from ..files.entries import entries_of, load_entries, read_entries, read_word
 from ..files.readers import is_left_alone
 from ..files.words import NULLS, missed_number, typed
 from .record import config_files
@@ -77,7 +77,7 @@ def _as_written(config: Mapping[str, Any]) -> dict[str, Any]:
         if words.get(name) in NULLS:
             written[name] = None
         elif name in words and entry.is_word:
-            written[name] = read_value(name, words[name])
+            written[name] = read_word(entry, words[name])
         elif entry.is_word or entry.kind == "labels":
             written[name] = _of_files(name, config[name])
     return written
