@@ -135,7 +135,7 @@ def test_options_are_looked_at_before_anything_is_made_of_them(config):
     assert steps[0] == yaml.safe_load((CONFIGS / "train.yaml").read_text())["initialize"][0]
     assert [step["_target_"] for step in steps[1:3]] == [
         "scripts.files.show_cause_last",
-        "scripts.training.refuse_unread",
+        "scripts.training.check_values",
     ]
 
 

@@ -39,7 +39,7 @@ from .augmented import refuse_missing_keys
 from .record import config_parser, config_workflow
 from .values import settle, walk
 
-__all__ = ["TASKS", "checked_tasks", "is_true", "refuse_other_runs", "refuse_unread", "unread_entries"]
+__all__ = ["TASKS", "check_values", "checked_tasks", "is_true", "refuse_other_runs", "refuse_unread", "unread_entries"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +71,24 @@ def is_true(value: bool | int | str, option: str) -> bool:
     return read(Entry(option, "truth", help=""), value)
 
 
+def check_values() -> None:
+    """Put into the config of this run what its values mean, and refuse those that are wrong; to be listed in
+    ``initialize``, before anything is made of a value.
+
+    Raises:
+        ValueError: lists the entries that are not what they can be, as :mod:`scripts.files.entries` has it.
+    """
+    parser = config_parser()
+    if parser is not None:
+        settle(parser)
+        _refuse_missing_device(parser)
+        refuse_missing_keys(parser.get())
+
+
 def refuse_unread() -> None:
     """Refuse values in the config of this run that are wrong, or that nothing reads; to be listed first in what a
-    command runs, and in ``initialize``, before anything is made of a value.
+    command runs.
 
-    Values become what they mean (:func:`scripts.training.values.settle`), so that whatever is built of them is right.
     What the configs of this bundle name is accepted with each of its commands, since a ``model.yaml`` has entries for
     several of them; so is what MONAI adds for experiment tracking. An unread mapping of components is no option, and
     may be there for an anchor of YAML or a ``%``, of which no trace is left. It is told in a warning.
@@ -84,13 +97,9 @@ def refuse_unread() -> None:
         ValueError: lists the entries that are not what they can be; or names each that is unread, its value, and the
             nearest entry that there is.
     """
+    check_values()  # once more: a program may have set others since
     parser = config_parser()
-    if parser is None:
-        return
-    settle(parser)
-    config = {key: value for key, value in parser.get().items() if key != "_meta_"}
-    _refuse_missing_device(parser, config)
-    refuse_missing_keys(config)
+    config = {} if parser is None else {key: value for key, value in parser.get().items() if key != "_meta_"}
     unread = unread_entries(config)
     known = _known_entries() if unread else set()
     unread = {name: value for name, value in unread.items() if name not in known}
@@ -108,9 +117,9 @@ def refuse_unread() -> None:
         )
 
 
-def _refuse_missing_device(parser: ConfigParser, config: Mapping[str, Any]) -> None:
+def _refuse_missing_device(parser: ConfigParser) -> None:
     """A GPU that is not there would be noticed once all cases are read."""
-    if "device" not in config:
+    if "device" not in parser:
         return
     device = parser.get_parsed_content("device")
     device = torch.device(device) if isinstance(device, str) else device
