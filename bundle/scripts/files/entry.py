@@ -75,7 +75,7 @@ class Entry:
             "axes": "three letters, of R or L, A or P, S or I, such as RAS",
             "labels": "{id: name}, ids from 0, each with a name of its own",
             "ids": "{id: id}",
-            "device": f"one of {list(self.choices) or ['cpu', 'cuda', 'mps', 'xpu']}, or with a number such as cuda:1",
+            "device": "cpu, cuda, mps or xpu, or with a number such as cuda:1",
             "augmentation": f"transforms whose `keys` are among {list(self.choices)}",
         }[self.kind]
 
