@@ -25,6 +25,10 @@ from bundle_runs import BUNDLE, CONFIGS
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scripts.alignment.affine import INITIALIZATIONS
+from scripts.alignment.target_grid import REGIONS
+from scripts.data.pairs import ROLES
+from scripts.data.preprocessing import CROPS, INTENSITIES
 from scripts.files.entries import (
     COMMANDS,
     check_entries,
@@ -95,6 +99,12 @@ def test_no_row_is_of_an_entry_that_there_is_not(command):
 def test_the_rows_of_a_command_are_known_by_its_merged_config(command):
     rows = entries_of(merged(command))
     assert {name: rows[name] for name in load_entries(command)} == load_entries(command)
+
+
+def test_the_words_of_the_table_are_those_that_the_rooms_take():
+    words = {"intensity": INTENSITIES, "crop": CROPS, "region": REGIONS, "initialization": INITIALIZATIONS}
+    assert {name: load_entries()[name].choices for name in words} == words
+    assert load_entries("train")["augmentation"].choices == tuple(f"{r}_{k}" for k in ("image", "label") for r in ROLES)
 
 
 def test_every_config_of_a_command_has_a_table():

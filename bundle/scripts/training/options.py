@@ -36,7 +36,7 @@ from ..files.entry import Entry
 from ..files.readers import read
 from ..networks.weights import bundle_root
 from .augmented import refuse_missing_keys
-from .record import config_parser, config_workflow
+from .config_of_run import config_parser, config_workflow
 from .values import settle, walk
 
 __all__ = ["TASKS", "check_values", "checked_tasks", "is_true", "refuse_other_runs", "refuse_unread", "unread_entries"]

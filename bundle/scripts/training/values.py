@@ -29,7 +29,7 @@ from monai.bundle import ConfigParser, ReferenceResolver
 from ..files.entries import entries_of, load_entries, read_entries, read_word
 from ..files.readers import is_left_alone
 from ..files.words import NULLS, missed_number, typed
-from .record import config_files
+from .config_of_run import config_files
 
 __all__ = ["settle", "walk"]
 
