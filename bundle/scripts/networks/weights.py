@@ -71,17 +71,18 @@ def find_weights(folders: Sequence[str]) -> str:
     )
 
 
-def read_saved(path: str | Path) -> dict[str, Any]:
+def read_saved(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     """What ``torch.save`` wrote, on the CPU.
 
     Args:
         path: the file.
+        mmap: leave the tensors in the file until they are asked for.
 
     Raises:
         ValueError: when the file is damaged, or no such file.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"'{path}' cannot be read: it is cut short, damaged, or a pointer of Git LFS ({Path(path).stat().st_size} "

@@ -18,11 +18,11 @@ __getattr__, __all__ = lazily(
     __name__,
     field_curves=["FieldCurves"],
     history=["History"],
-    options=["is_true", "refuse_other_runs", "refuse_unread"],
+    options=["check_values", "is_true", "refuse_other_runs", "refuse_unread"],
     pair_handler=["PairPicture"],
     record=["RecordConfig"],
     save_weights=["LoadWeights", "SaveWeights"],
     tracking=["TrackedFiles"],
-    train_state=["TrainState"],
+    train_state=["TrainState", "check_resuming"],
     validation=["JointEvaluator"],
 )
