@@ -21,7 +21,7 @@ from typing import Any
 from .commands import ANY, COMMANDS, FILE, FOLDER, NEW, Command
 from .configs import get, knows, load, merge
 from .mistakes import Mistake, nearest
-from .options import value_fault
+from .options import entry_of, value_fault
 from .parse import SWITCHES, Call, is_expression, read_value
 from .plans import Plan, absolute, base, overlays_of
 
@@ -119,8 +119,9 @@ def _value(command: Command, option: str, texts: list[str | None], default: Any)
         elif option in command.paths:
             values.append(_path(option, text, command.paths[option]))
         else:
-            values.append(text if option in command.texts else read_value(text, default))
-            if fault := value_fault(option, values[-1], default):
+            entry = entry_of(option, command.base)
+            values.append(text if option in command.texts or (entry and entry.is_word) else read_value(text, default))
+            if fault := value_fault(option, values[-1], default, entry):
                 raise Mistake(fault)
     return values[0] if len(values) == 1 else values
 

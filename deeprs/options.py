@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What is known of an option without importing anything: its help, which its config file has, and what it may be."""
+"""What is known of an option without importing torch: its help and what it may be, by the bundle's table of entries."""
 
 from __future__ import annotations
 
@@ -19,13 +19,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from .bundle.scripts.files.entries import COMMANDS, Entry, load_entries
+from .bundle.scripts.files.readers import read
 from .parse import TRUTHS, is_expression
 
-__all__ = ["option_help", "value_fault"]
+__all__ = ["entry_of", "option_help", "value_fault"]
+
+
+def entry_of(name: str, configs: Sequence[str]) -> Entry | None:
+    """What the table says of an entry of the last of these configs of commands that has it."""
+    tables = (load_entries(config) for config in reversed(configs) if config in COMMANDS)
+    return next((table[name] for table in tables if name in table), None)
 
 
 def option_help(name: str, files: Sequence[Path]) -> str:
-    """What an entry is for, with its unit: the comment behind it in the first of the files that has one."""
+    """What an entry is for, with its unit: of the table, else the comment behind it in the first file that has one."""
+    if entry := entry_of(name, [file.stem for file in files][::-1]):
+        return entry.help.rstrip(".") + (f" ({entry.unit})" if entry.unit else "")
     return next((comments[name] for comments in map(_comments, files) if name in comments), "")
 
 
@@ -45,14 +55,21 @@ def _comments(file: Path) -> dict[str, str]:
     return found
 
 
-def value_fault(name: str, value: Any, default: Any) -> str:
+def value_fault(name: str, value: Any, default: Any, entry: Entry | None = None) -> str:
     """What is wrong with the kind of a value, or nothing.
 
     Args:
         name: of the entry.
         value: that was given.
         default: what the config files say, whose kind is the right one. Nothing is known where they say null.
+        entry: what the table says of it, which then counts alone.
     """
+    if entry is not None:
+        try:
+            read(entry, value)
+        except ValueError as error:
+            return f"--{error}"
+        return ""
     if default is None or is_expression(default) or is_expression(value):
         return ""
     expected = ""

@@ -62,7 +62,8 @@ def test_a_help_names_every_common_option_with_its_default_in_the_config(helps):
         shown = {None: "[null]", False: "[false]"}.get(default) if not isinstance(default, (str, int, list)) else None
         shown = shown or ("[false]" if default is False else str(default).replace("'", ""))
         assert shown in lines[f"--{name}"], name
-    assert "mm" in lines["--pixdim"] and "voxels" in lines["--spatial_size"]
+    whole = " ".join(helps[0]["train"].split())
+    assert "keeps each volume's own (mm)" in whole and "centre crop and pad to this (voxels)" in whole
 
 
 def test_every_common_option_and_path_is_an_entry_of_its_config_files():

@@ -383,4 +383,4 @@ def test_the_tables_of_the_documents_have_a_row_for_each_entry():
     assert len(lines) == sum(len(load_entries(command, own=True)) + 2 for command in COMMANDS)
     assert "| `pixdim` | `null` | three numbers above 0, or null | mm | Voxel size to resample to;" in table
     assert "| `output_dir` | `output` of the bundle | a path |  | " in table
-    assert markdown_table(["report"]).count("\n| `") == 4
+    assert markdown_table(["report"]).count("\n| `") == 5
