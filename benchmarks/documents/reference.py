@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Parts of documents that are made from their source: rooms, recipes, quantities, entries of configs, help of commands.
+"""Parts of documents that are made from their source: rooms, recipes, quantities, commands and their entries.
 
 In a document they stand between ``<!-- generated: NAME -->`` and ``<!-- end -->``; ``refresh.py`` puts them there.
 """
@@ -16,8 +16,6 @@ In a document they stand between ``<!-- generated: NAME -->`` and ``<!-- end -->
 from __future__ import annotations
 
 import ast
-import contextlib
-import io
 import re
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -28,23 +26,23 @@ from pathlib import Path
 from benchmarks import ROOT
 
 CONFIGS = ROOT / "bundle" / "configs"
-#: the configs whose entries a user sets, and what each is for
-OF_USERS = {
-    "train.yaml": "check, train, evaluate",
-    "evaluate.yaml": "evaluate, too",
-    "inference.yaml": "segment",
-    "register.yaml": "register",
-    "sequence.yaml": "register many pairs",
-    "apply.yaml": "apply",
-    "report.yaml": "report",
-    "prepare.yaml": "prepare",
-    "label.yaml": "label",
+#: the commands of `deeprs`, and the configs whose entries each has beside those of `train`, or alone
+COMMANDS = {
+    "check": (),
+    "train": ("train",),
+    "evaluate": ("evaluate",),
+    "segment": ("inference",),
+    "register": ("register", "sequence"),
+    "apply": ("apply",),
+    "report": ("report",),
+    "prepare": ("prepare",),
+    "label": ("label",),
 }
-COMMANDS = ("check", "train", "evaluate", "segment", "register", "apply", "report", "prepare", "label", "recipes")
+OVER_TRAINING = ("check", "evaluate", "label")
 _ENTRY = re.compile(r"^(?P<name>[a-z_]+): (?P<default>[^ {].*?)(?: {2,}# (?P<text>.+))?$")
 _FURTHER = re.compile(r"^ {2,}# (.+)$")
 #: where a sentence ends: not after "et al." or an initial
-_SENTENCE = re.compile(r"(?<! al)(?<!\b[A-Z])\.(?=\s|$)")
+_SENTENCE = re.compile(r"(?<! al)(?<!Eq)(?<!\b[A-Z])\.(?=\s|$)")
 
 
 def first_sentence(text: str) -> str:
@@ -82,7 +80,8 @@ def head(config: Path) -> str:
 def recipes() -> str:
     """A line for each recipe: its name, and the first sentence of its file."""
     files = sorted((CONFIGS / "recipes").glob("*.yaml"))
-    return "\n".join(f"- `{file.stem}`: {first_sentence(head(file))}." for file in files)
+    said = {file.stem: re.sub(r':\s"[^"]+"', "", first_sentence(head(file))) for file in files}  # titles are in the file
+    return "\n".join(f"- `{name}`: {text}." for name, text in said.items())
 
 
 def quantities() -> str:
@@ -92,19 +91,37 @@ def quantities() -> str:
     return "\n".join(f"- `{name}`: {first_sentence(value.__doc__ or '')}." for name, value in found.items())
 
 
-def entries() -> str:
-    """The entries at the head of each config: name, default, and what stands beside them."""
+def commands() -> str:
+    """A part for each command: what it is called with, what it does, and its entries with their defaults."""
     parts = []
-    for name, use in OF_USERS.items():
-        rows = [
-            f"- `{entry}` (`{default}`)" + (f": {text}".replace("<", "&lt;") if text else "")
-            for entry, default, text in _entries(CONFIGS / name)
-        ]
-        parts.append("\n".join([f"### {name}: {use}", "", *rows]))
+    for name, configs in COMMANDS.items():
+        lines = [f"## deeprs {name}", ""]
+        if find_spec("deeprs.commands") is not None:
+            command = import_module("deeprs.commands").COMMANDS[name]
+            lines += ["```text", f"deeprs {name} {command.usage}", "```", "", command.about, ""]
+        lines += ["And the entries of `train`.", ""] if name in OVER_TRAINING else []
+        rows = [_row(*entry) for config in configs for entry in _entries(config)]
+        parts.append("\n".join([*lines, *rows]).strip())
     return "\n\n".join(parts)
 
 
-def _entries(config: Path) -> Iterator[list[str]]:
+def _row(name: str, default: str, unit: str, text: str) -> str:
+    brackets = ", ".join([f"`{default}`"] * bool(default) + [unit] * bool(unit))
+    return f"- `{name}`" + (f" ({brackets})" if brackets else "") + (f": {text}".replace("<", "&lt;") if text else "")
+
+
+def _entries(config: str) -> Iterator[tuple[str, str, str, str]]:
+    """Name, default, unit and meaning of the entries of a config: by the table of entries, where there is one."""
+    stated = list(_stated(CONFIGS / f"{config}.yaml"))
+    if find_spec("scripts.files.entries") is None:
+        yield from ((name, default, "", text) for name, default, text in stated)
+        return
+    defaults = {name: default for name, default, _ in stated}
+    for name, entry in import_module("scripts.files.entries").load_entries(config, own=True).items():
+        yield name, defaults.get(name, ""), entry.unit, entry.help.rstrip(".")
+
+
+def _stated(config: Path) -> Iterator[list[str]]:
     """Name, default and comment of the entries of a config up to its first section of machinery."""
     found: list[list[str]] = []
     going_on = False
@@ -119,25 +136,10 @@ def _entries(config: Path) -> Iterator[list[str]]:
     return iter(found)
 
 
-def commands() -> str:
-    """What ``deeprs COMMAND --help`` prints, command by command."""
-    if find_spec("deeprs.cli") is None:
-        return "The command is not built in this version."
-    main = import_module("deeprs.cli").main
-    parts = []
-    for name in COMMANDS:
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-            main([name, "--help"])
-        parts.append(f"## deeprs {name}\n\n```text\n{printed.getvalue().strip()}\n```")
-    return "\n\n".join(parts)
-
-
 PARTS: dict[str, Callable[[], str]] = {
     "rooms": rooms,
     "recipes": recipes,
     "quantities": quantities,
-    "entries": entries,
     "commands": commands,
 }
 _GENERATED = re.compile(r"(?P<head><!-- generated: (?P<part>\w+) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL)
