@@ -80,7 +80,9 @@ def head(config: Path) -> str:
 def recipes() -> str:
     """A line for each recipe: its name, and the first sentence of its file."""
     files = sorted((CONFIGS / "recipes").glob("*.yaml"))
-    said = {file.stem: re.sub(r':\s"[^"]+"', "", first_sentence(head(file))) for file in files}  # titles are in the file
+    said = {
+        file.stem: re.sub(r':\s"[^"]+"', "", first_sentence(head(file))) for file in files
+    }  # titles are in the file
     return "\n".join(f"- `{name}`: {text}." for name, text in said.items())
 
 
@@ -92,21 +94,30 @@ def quantities() -> str:
 
 
 def commands() -> str:
-    """A part for each command: what it is called with, what it does, and its entries with their defaults."""
+    """A part for each command: what it is called with, what it does, and its entries with their defaults.
+
+    An entry that means what it meant in an earlier part is only named.
+    """
     parts = []
+    said: dict[str, str] = {}
     for name, configs in COMMANDS.items():
         lines = [f"## deeprs {name}", ""]
         if find_spec("deeprs.commands") is not None:
             command = import_module("deeprs.commands").COMMANDS[name]
-            lines += ["```text", f"deeprs {name} {command.usage}", "```", "", command.about, ""]
-        lines += ["And the entries of `train`.", ""] if name in OVER_TRAINING else []
-        rows = [_row(*entry) for config in configs for entry in _entries(config)]
-        parts.append("\n".join([*lines, *rows]).strip())
+            lines += [f"`deeprs {name} {command.usage}`: {command.about}", ""]
+        rows = {entry: _row(entry, *rest) for config in configs for entry, *rest in _entries(config)}
+        lines += [row for entry, row in rows.items() if said.get(entry) != row]
+        known = [f"`{entry}`" for entry, row in rows.items() if said.get(entry) == row]
+        known = ["all of `train`", *known] if name in OVER_TRAINING else known
+        lines += [f"- as above: {', '.join(known)}"] if known else []
+        said = {**rows, **said}
+        parts.append("\n".join(lines).strip())
     return "\n\n".join(parts)
 
 
 def _row(name: str, default: str, unit: str, text: str) -> str:
-    brackets = ", ".join([f"`{default}`"] * bool(default) + [unit] * bool(unit))
+    shown = bool(default) and default[0] not in "$@%"  # an expression says nothing
+    brackets = ", ".join([f"`{default}`"] * shown + [unit] * bool(unit))
     return f"- `{name}`" + (f" ({brackets})" if brackets else "") + (f": {text}".replace("<", "&lt;") if text else "")
 
 

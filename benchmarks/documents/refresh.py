@@ -33,7 +33,13 @@ from benchmarks.runs import claims, compare, overview
 from benchmarks.studies import confidence, fusion, lessons, refinement
 from scripts.files.writing import write_text
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "bundle/docs/*.md", "benchmarks/results/README.md", "benchmarks/results/*/README.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "bundle/docs/*.md",
+    "benchmarks/results/README.md",
+    "benchmarks/results/*/README.md",
+)
 COMMANDS = {
     "runs.claims": {"table": claims.table},
     "runs.compare": {"table": compare.table, "structures": compare.structures},

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import fire
 from mkdocs.commands.build import build
@@ -35,10 +36,9 @@ def stage(folder: Path, root: Path = ROOT) -> None:
     mkdocs takes one folder and no other; with the same places in it, links are the same as on a page of a code host.
 
     Args:
-        folder: is emptied first.
+        folder: a new one.
         root: of the repository.
     """
-    shutil.rmtree(folder, ignore_errors=True)
     pages = {path for pattern in PAGES for path in root.glob(pattern) if path.is_file()}
     linked = {
         (page.parent / name).resolve()
@@ -52,23 +52,29 @@ def stage(folder: Path, root: Path = ROOT) -> None:
         shutil.copy(path, place)
 
 
-def main(out: str = "output/site") -> None:
-    """Build the site.
+def build_pages(pages: Path, site: Path) -> None:
+    """Build the site of staged pages.
 
     Args:
-        out: its folder; the pages it is made of lie beside it for the time being.
+        pages: where :func:`stage` put them.
+        site: its folder.
 
     Raises:
         mkdocs.exceptions.Abort: when a link, an anchor or a page is missing.
     """
-    site = Path(out).resolve()
-    staged = site.with_name(f"{site.name}_pages")
-    stage(staged)
-    try:
-        config = load_config(str(ROOT / "mkdocs.yml"), docs_dir=str(staged), site_dir=str(site), strict=True)
-        build(config)
-    finally:
-        shutil.rmtree(staged)
+    build(load_config(str(ROOT / "mkdocs.yml"), docs_dir=str(pages), site_dir=str(site), strict=True))
+
+
+def main(out: str = "output/site") -> None:
+    """Stage and build.
+
+    Args:
+        out: the folder of the site; the pages it is made of lie elsewhere for the time being.
+    """
+    with TemporaryDirectory() as folder:
+        pages = Path(folder) / "pages"
+        stage(pages)
+        build_pages(pages, Path(out).resolve())
 
 
 if __name__ == "__main__":
