@@ -11,8 +11,8 @@
 
 """DeepRS installed: the command ``deeprs``, and :func:`register` and :func:`segment` for Python.
 
-The bundle, which MONAI runs by itself, lies beside this module as ``deeprs/bundle``. Importing this module costs nothing:
-PyTorch and MONAI are imported by what needs them.
+The bundle, which MONAI runs by itself, lies beside this module as ``deeprs/bundle``. Importing this module costs
+nothing: PyTorch and MONAI are imported by what needs them.
 """
 
 from __future__ import annotations

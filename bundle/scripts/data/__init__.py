@@ -22,6 +22,7 @@ __getattr__, __all__ = lazily(
     image_checks=["CheckImaged", "ImageCheck"],
     mmwhs=["load_mmwhs"],
     pairs=["PairDataset"],
+    preprocessing=["Preprocessing"],
     samplers=["PairSampler", "RingSampler"],
     transforms=["ClassesToLabelsd", "LabelsToClassesd", "SafeSpacingd", "SaveLabelMapd"],
     voxel_size_warning=["VoxelSizeWarningd"],

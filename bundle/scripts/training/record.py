@@ -12,20 +12,18 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 from ignite.engine import Engine, Events
-from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
+from monai.bundle import ConfigParser, ReferenceResolver
 
 from ..data.checks import DataCheck
 from ..files import processes
 from ..files.writing import write_text
-
-Caller = TypeVar("Caller")
+from .config_of_run import config_parser
 
 
 class RecordConfig:
@@ -73,29 +71,6 @@ def with_references(parser: ConfigParser, ids: Sequence[str], known: Mapping[str
             references = ReferenceResolver.find_refs_in_config(entries[key], id=key)
             pending += [reference.split("::")[0] for reference in references]
     return entries
-
-
-def config_parser() -> ConfigParser | None:
-    """The parser that is building the caller, or None outside a config.
-
-    A config cannot refer to itself as text: ``%`` copies would be evaluated like everything else. The parser is however
-    always on the call stack while it instantiates a component.
-    """
-    return _caller(ConfigParser)
-
-
-def config_workflow() -> ConfigWorkflow | None:
-    """The workflow of `monai.bundle run` that is building the caller, or None outside of one."""
-    return _caller(ConfigWorkflow)
-
-
-def _caller(kind: type[Caller]) -> Caller | None:
-    frame = inspect.currentframe()
-    while frame is not None:
-        if isinstance(caller := frame.f_locals.get("self"), kind):
-            return caller
-        frame = frame.f_back
-    return None
 
 
 def to_yaml(content: Mapping[str, Any]) -> str:
