@@ -43,6 +43,8 @@ _ENTRY = re.compile(r"^(?P<name>[a-z_]+): (?P<default>[^ {].*?)(?: {2,}# (?P<tex
 _FURTHER = re.compile(r"^ {2,}# (.+)$")
 #: where a sentence ends: not after "et al." or an initial
 _SENTENCE = re.compile(r"(?<! al)(?<!Eq)(?<!\b[A-Z])\.(?=\s|$)")
+#: of a publication, which the file itself has
+_TITLE = re.compile(r':\s"[^"]+"')
 
 
 def first_sentence(text: str) -> str:
