@@ -39,6 +39,8 @@ COMMANDS = {
     "label": ("label",),
 }
 OVER_TRAINING = ("check", "evaluate", "label")
+#: configs in which all but the first entries describe a model, and are replaced by its model.yaml
+OF_MODELS = ("inference", "register")
 _ENTRY = re.compile(r"^(?P<name>[a-z_]+): (?P<default>[^ {].*?)(?: {2,}# (?P<text>.+))?$")
 _FURTHER = re.compile(r"^ {2,}# (.+)$")
 #: where a sentence ends: not after "et al." or an initial
@@ -131,7 +133,8 @@ def _entries(config: str) -> Iterator[tuple[str, str, str, str]]:
         return
     defaults = {name: default for name, default, _ in stated}
     for name, entry in import_module("scripts.files.entries").load_entries(config, own=True).items():
-        yield name, defaults.get(name, ""), entry.unit, entry.help.rstrip(".")
+        if name in defaults or config not in OF_MODELS:
+            yield name, defaults.get(name, ""), entry.unit, entry.help.rstrip(".")
 
 
 def _stated(config: Path) -> Iterator[list[str]]:

@@ -24,6 +24,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 from matplotlib.figure import Figure
+
 from benchmarks.runs.paired import Difference, paired_difference
 from benchmarks.runs.records import dice_table, read_records
 

@@ -25,6 +25,7 @@ matplotlib.use("Agg")
 
 import numpy as np
 from matplotlib.figure import Figure
+
 from benchmarks.runs.plans import listed
 from benchmarks.runs.records import LABELS, read_records
 from benchmarks.runs.tables import figures_of
@@ -89,7 +90,9 @@ def figure(dataset: str) -> Figure:
         panel.set_yticks(range(len(ranked)), [method for _, method in ranked], fontsize="small")
         panel.set_xlabel(f"{column} in %")
         panel.grid(alpha=0.4)
-    drawn.suptitle(f"{dataset.replace('_', ' ')}, {LABELS} labels (dots: learned, with augmentation; squares: classical)")
+    drawn.suptitle(
+        f"{dataset.replace('_', ' ')}, {LABELS} labels (dots: learned, with augmentation; squares: classical)"
+    )
     return drawn
 
 
