@@ -10,11 +10,14 @@
 # limitations under the License.
 """The figures of ``bundle/docs/results.md``, drawn from the records into ``bundle/docs``, where the zoo finds them.
 
+Each PNG says in its text ``Source`` which records it was drawn from, so that a stale one is found.
+
 python -m benchmarks.documents.figures
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +27,7 @@ from matplotlib.figure import Figure
 from benchmarks import ROOT
 from benchmarks.runs import claims, overview
 from benchmarks.runs.plots import label_curves
-from benchmarks.runs.records import read_records
+from benchmarks.runs.records import RESULTS, read_records
 from scripts.files.writing import replacing
 
 DPI = 80
@@ -35,6 +38,14 @@ FIGURES: dict[str, Callable[[], Figure | None]] = {
         [record for record in read_records("hippocampus") if record["method"] in ("unet", "deeprs")]
     ),
 }
+
+
+def source() -> str:
+    """A digest of all records that the figures may be drawn from."""
+    digest = hashlib.sha256()
+    for path in sorted(path for name in claims.DATASETS for path in (RESULTS / name).glob("*.json")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def draw(folder: str = str(ROOT / "bundle" / "docs")) -> list[str]:
@@ -50,7 +61,7 @@ def draw(folder: str = str(ROOT / "bundle" / "docs")) -> list[str]:
     for name, figure in FIGURES.items():
         if (drawn := figure()) is not None:
             with replacing(Path(folder) / name) as temporary:
-                drawn.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
+                drawn.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None, "Source": source()})
             files.append(str(Path(folder) / name))
     return files
 
