@@ -16,7 +16,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel as nib
@@ -34,7 +33,6 @@ FOLDER = "/data/heart"
 #: six of its eight cases are labelled by somebody: four for training, and two to measure on
 LABELED, CHECKED = 4, ("case_07", "case_08")
 STEPS = ["check", "train", "segment", "register", "evaluate", "evaluate", "report"]
-has_command = pytest.mark.skipif(find_spec("deeprs.cli") is None, reason="the command `deeprs` is not built yet")
 
 
 def lay_out(folder: Path) -> Path:
@@ -75,7 +73,6 @@ def test_the_tutorial_has_the_steps_that_are_tested_and_no_other_command():
     assert [line for line in lines if line and not line.startswith("deeprs ")] == []
 
 
-@has_command
 def test_the_checking_of_the_tutorial_finds_four_labelled_cases(tmp_path):
     said = run(commands(TUTORIAL, "deeprs")[0], lay_out(tmp_path / "heart"))
     rows = [line.split() for line in said.splitlines() if line.startswith("case_")]
@@ -92,7 +89,6 @@ def heart(tmp_path_factory):
     return folder
 
 
-@has_command
 @pytest.mark.slow
 def test_all_images_are_segmented_on_their_grids(heart):
     images = sorted((heart / "images").iterdir())
@@ -105,7 +101,6 @@ def test_all_images_are_segmented_on_their_grids(heart):
         assert set(np.unique(written.dataobj)) <= {0, *STRUCTURES}
 
 
-@has_command
 @pytest.mark.slow
 def test_the_transform_for_slicer_moves_the_image_as_the_warped_one_shows(heart):
     fixed, moving = (sitk.ReadImage(str(heart / "images" / f"case_0{n}.nii.gz"), sitk.sitkFloat32) for n in (5, 1))
@@ -117,7 +112,6 @@ def test_the_transform_for_slicer_moves_the_image_as_the_warped_one_shows(heart)
     assert np.percentile(np.abs(moved - warped)[inside], 99) < 0.01 * np.ptp(warped)
 
 
-@has_command
 @pytest.mark.slow
 def test_the_report_and_the_comparison_are_of_the_cases_that_were_kept_back(heart):
     metrics = json.loads((heart / "evaluation" / "metrics.json").read_text())
