@@ -33,7 +33,8 @@ from monai.bundle import ConfigParser
 from ..files.writing import write_text
 from ..networks.sizes import check_multiple
 from ..networks.weights import FILES, bundle_root, load_all, save_atomically
-from ..training.record import config_parser, to_yaml, with_references
+from ..training.callers import config_parser
+from ..training.record import to_yaml, with_references
 from .rounds import load_fitting
 
 __all__ = ["LabelBundle", "metadata_of"]

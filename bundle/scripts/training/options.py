@@ -30,7 +30,7 @@ from monai.bundle import (
 from monai.bundle.utils import MERGE_KEY
 
 from ..networks.weights import bundle_root
-from .record import config_parser, config_workflow
+from .callers import config_parser, config_workflow
 
 __all__ = ["TASKS", "checked_tasks", "is_true", "refuse_other_runs", "refuse_unread", "unread_entries"]
 
