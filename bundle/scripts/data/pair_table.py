@@ -17,7 +17,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..files.datalist import resolve_entry
+from ..files.datalist import check_name, resolve_entry
 from .pairs import read_pairs
 
 COLUMNS = ("moving", "fixed", "moving_label", "fixed_label", "name")
@@ -40,8 +40,8 @@ def read_pair_table(path: str | Path) -> list[dict]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a column is missing or unknown, a line names no moving or no fixed image, there is no pair, or two
-            have one name.
+        ValueError: a column is missing or unknown, a line names no moving or no fixed image, there is no pair, two
+            have one name, or a name is none for a folder.
     """
     path = Path(path).expanduser()
     if path.suffix.lower() == ".json":
@@ -49,6 +49,8 @@ def read_pair_table(path: str | Path) -> list[dict]:
     else:
         pairs = [_pair_of(row, number, path) for number, row in enumerate(_read_rows(path), 2)]
     pairs = [{"name": pair_name(pair["moving"], pair["fixed"]), **pair} for pair in pairs]
+    for pair in pairs:
+        check_name(pair["name"], path)
     names = [pair["name"] for pair in pairs]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -82,11 +83,12 @@ def refuse_unread() -> None:
 
     Raises:
         ValueError: names each such entry, its value, and the nearest entry that there is; or an entry that is none of
-            the words of ``CHOICES``.
+            the words of ``CHOICES``; or one that MONAI has changed.
     """
     parser = config_parser()
     config = {} if parser is None else {key: value for key, value in parser.get().items() if key != "_meta_"}
     _refuse_unknown_words(config)
+    _refuse_changed_text(config)
     unread = unread_entries(config)
     known = _known_entries() if unread else set()
     unread = {name: value for name, value in unread.items() if name not in known}
@@ -111,6 +113,19 @@ def _refuse_unknown_words(config: Mapping[str, Any]) -> None:
             close = difflib.get_close_matches(str(config[name]), words, n=1)
             nearest = f" Did you mean `{close[0]}`?" if close else ""
             raise ValueError(f"{name}: expected one of {list(words)}, found {config[name]!r}.{nearest}")
+
+
+def _refuse_changed_text(config: Mapping[str, Any]) -> None:
+    """MONAI makes ``::`` of every ``#`` in a config: results would go to another folder than was typed."""
+    for name, value in _entries(config):
+        if not isinstance(value, str) or ID_SEP_KEY not in value or value.startswith((EXPR_KEY, ID_REF_KEY)):
+            continue
+        typed = value.replace(ID_SEP_KEY, "#")
+        if any(typed in argument for argument in sys.argv):
+            raise ValueError(
+                f"{name}: MONAI makes `{ID_SEP_KEY}` of `#` in its options, and would read '{typed}' as '{value}'. "
+                "Rename what has a `#`, or give it by a link without one."
+            )
 
 
 def refuse_other_runs() -> None:
