@@ -76,8 +76,8 @@ def check_labels(labels: Mapping[int | str, str] | None) -> dict[int, str]:
         )
     if evaluated := [name for name in names.values() if EVALUATED.search(name)]:
         raise ValueError(
-            f"`labels`: rename {', '.join(map(repr, evaluated))}. MONAI Label hands names to MONAI's config parser, which "
-            "acts upon `$`, `@` and `%` at the beginning and changes `#`."
+            f"`labels`: rename {', '.join(map(repr, evaluated))}. MONAI Label hands names to MONAI's config "
+            "parser, which acts upon `$`, `@` and `%` at the beginning and changes `#`."
         )
     return dict(sorted(names.items()))
 

@@ -35,7 +35,7 @@ OPERATORS: dict[type, Callable[..., Any]] = {
     ast.USub: operator.neg,
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {"int": int, "float": float, "round": round, "len": len}
-LARGEST, LONGEST = 10**12, 1000  # of numbers and lists: a foreign text must not fill the memory
+LARGEST, LONGEST, MOST = 10**12, 1000, 10**5  # numbers, lists, parts: a foreign text must not fill the memory
 
 
 def declared(content: Any, config: Mapping[str, Any], evaluate: Callable[[str, str], Any], where: str = "") -> Any:
@@ -54,28 +54,39 @@ def declared(content: Any, config: Mapping[str, Any], evaluate: Callable[[str, s
         ValueError: a reference leads nowhere, or back to itself.
     """
     try:
-        return _declared(content, config, evaluate, where)
+        return _Entries(config, evaluate).value(content, where)
     except RecursionError as error:
         raise ValueError(f"{where}: its references lead in a circle, or it is nested too deep.") from error
 
 
-def _declared(content: Any, config: Mapping[str, Any], evaluate: Callable[[str, str], Any], where: str) -> Any:
-    if isinstance(content, str):
-        if content.startswith(EXPR_KEY):
-            return evaluate(where, content)
-        if content.startswith(ID_REF_KEY):
+class _Entries:
+    """The entries of a config; a foreign one must not take for ever, so that what is visited is counted."""
+
+    def __init__(self, config: Mapping[str, Any], evaluate: Callable[[str, str], Any]) -> None:
+        self.config, self.evaluate, self.visited = config, evaluate, 0
+
+    def value(self, content: Any, where: str) -> Any:
+        self.visited += 1
+        if self.visited > MOST:
+            raise ValueError(f"{where}: with what it refers to, it has more than {MOST} parts.")
+        if isinstance(content, str) and content.startswith(EXPR_KEY):
+            return self.evaluate(where, content)
+        if isinstance(content, str) and content.startswith(ID_REF_KEY):
             target = content[len(ID_REF_KEY) :]
-            return _declared(entry_at(config, target, where), config, evaluate, target)
+            return self.value(entry_at(self.config, target, where), target)
+        if isinstance(content, Mapping):
+            parts = {key: self.value(part, _join(where, key)) for key, part in content.items()}
+            if "_target_" in parts:
+                parts["_target_"] = _present_name(parts["_target_"])
+            return (
+                None
+                if _is_disabled(parts)
+                else {key: part for key, part in parts.items() if _stays(content[key], part)}
+            )
+        if isinstance(content, list | tuple):
+            parts = [self.value(part, _join(where, key)) for key, part in enumerate(content)]
+            return [part for old, part in zip(content, parts, strict=True) if _stays(old, part)]
         return content
-    if isinstance(content, Mapping):
-        parts = {key: _declared(part, config, evaluate, _join(where, key)) for key, part in content.items()}
-        if "_target_" in parts:
-            parts["_target_"] = _present_name(parts["_target_"])
-        return None if _is_disabled(parts) else {key: part for key, part in parts.items() if _stays(content[key], part)}
-    if isinstance(content, list | tuple):
-        parts = [_declared(part, config, evaluate, _join(where, key)) for key, part in enumerate(content)]
-        return [part for old, part in zip(content, parts, strict=True) if _stays(old, part)]
-    return content
 
 
 def _is_disabled(parts: Mapping[str, Any]) -> bool:
@@ -129,15 +140,16 @@ def arithmetic(config: Mapping[str, Any]) -> Callable[[str, str], Any]:
         values: dict[str, Any] = {}
 
         def name(found: re.Match) -> str:
-            values[key := f"reference{len(values)}"] = _declared(found[0], config, evaluate, where)
+            values[key := f"reference{len(values)}"] = entries.value(found[0], where)
             return key
 
         source = REFERENCE.sub(name, text[len(EXPR_KEY) :].strip())
         try:
             return _computed(ast.parse(source, mode="eval").body, values)
-        except (SyntaxError, TypeError, ArithmeticError, ValueError) as error:
-            raise ValueError(f"{where}: `{text}` would have to be run: it is more than arithmetic.") from error
+        except (SyntaxError, TypeError, ArithmeticError, ValueError, MemoryError) as error:
+            raise ValueError(f"{where}: `{text[:80]}` would have to be run: it is more than arithmetic.") from error
 
+    entries = _Entries(config, evaluate)
     return evaluate
 
 
@@ -148,7 +160,7 @@ def _computed(node: ast.AST, values: Mapping[str, Any]) -> Any:
         case ast.Name(id=name) if name in values:
             result = values[name]
         case ast.List(elts=parts):
-            result = [_computed(part, values) for part in parts]
+            result = [_number(_computed(part, values)) for part in parts]
         case ast.UnaryOp(op=sign, operand=one) if type(sign) in OPERATORS:
             result = OPERATORS[type(sign)](_computed(one, values))
         case ast.BinOp(left=left, op=sign, right=right) if type(sign) in OPERATORS:
@@ -164,6 +176,12 @@ def _computed(node: ast.AST, values: Mapping[str, Any]) -> Any:
     if isinstance(result, int | float) and abs(result) > LARGEST or isinstance(result, list) and len(result) > LONGEST:
         raise ValueError("too large")
     return result
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, int | float):
+        raise ValueError("a list of something else than numbers")
+    return value
 
 
 def _repeated(*operands: Any) -> list:

@@ -16,6 +16,7 @@ import difflib
 import inspect
 import math
 import re
+import reprlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
@@ -49,6 +50,8 @@ OTHERS = {
 }  # fmt: skip
 PLAIN = re.compile(r"[\w .,/+()-]{0,200}")  # text of an argument: no `$`, `@`, `%`, `#` or `::`
 DEEPEST = 20
+SHORT = reprlib.Repr()  # what is refused may be endless
+SHORT.maxlevel, SHORT.maxstring = 2, 80
 
 
 def check_model(model: Mapping[str, Any], source: Path) -> None:
@@ -80,7 +83,7 @@ def check_model(model: Mapping[str, Any], source: Path) -> None:
 
 
 def _refuse(where: str, expected: str, value: Any) -> None:
-    raise ValueError(f"{where}: expected {expected}, found {str(value)[:80]!r}.")
+    raise ValueError(f"{where}: expected {expected}, found {SHORT.repr(value)}.")
 
 
 def _is_number(value: Any, kind: type | tuple[type, ...] = (int, float)) -> bool:
@@ -197,7 +200,7 @@ def _class_of(where: str, target: Any) -> type:
     known = [f"scripts.{room}.{one}" for room in ROOMS for one in import_module(f"...{room}", __name__).__all__]
     close = difflib.get_close_matches(str(target), [*known, *(one for names in OTHERS.values() for one in names)], n=1)
     raise ValueError(
-        f"{where}: `_target_` may not be {str(target)[:80]!r} in the model of a folder."
+        f"{where}: `_target_` may not be {SHORT.repr(target)} in the model of a folder."
         f"{f' Did you mean {close[0]}?' if close else ''} It names a class of scripts.{', scripts.'.join(ROOMS)}, "
         "or one of a short list of MONAI and PyTorch."
     )
