@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..files.datalist import check_name, resolve_entry
+from ..files.tables import told_of
 from .pairs import read_pairs
 
 COLUMNS = ("moving", "fixed", "moving_label", "fixed_label", "name")
@@ -68,7 +69,7 @@ def pair_name(moving: Mapping[str, str], fixed: Mapping[str, str]) -> str:
 def _read_rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"no such table of pairs: {path}")
-    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin a file with a mark
+    with told_of(path), path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin a file with a mark
         reader = csv.DictReader(file, skipinitialspace=True)
         found = reader.fieldnames or []
         if not {"moving", "fixed"} <= set(found) <= set(COLUMNS):

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files.tables import told_of
 from ..files.writing import replacing, write_json, write_text
 
 SYSTEMS = ("LPS", "RAS")
@@ -93,7 +94,8 @@ def read_point_set(path: str | Path, coordinates: str | None = None) -> PointSet
     if not path.is_file():
         raise FileNotFoundError(f"no such file of points: '{path}'.")
     read = {".csv": _read_csv, ".fcsv": _read_fcsv, ".mrk.json": _read_markups}[suffix]
-    rows, stated = read(path)
+    with told_of(path):
+        rows, stated = read(path)
     if stated and coordinates and stated != coordinates:
         raise ValueError(f"'{path}' says that its points are {stated}, and `coordinates` says {coordinates}.")
     system = stated or coordinates

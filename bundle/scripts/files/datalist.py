@@ -65,7 +65,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no such file: {path}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no text, or endless
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} should hold a JSON object with lists of cases, found a {type(content).__name__}.")

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files.tables import told_of
 from ..training.options import TASKS
 
 RANKS = ("worst", "median", "best")
@@ -122,7 +123,7 @@ def _existing(path: Path, folder: Path) -> Path:
 
 
 def _read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with told_of(path), path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         missing = [column for column in columns if column not in (reader.fieldnames or ())]
         if missing:
