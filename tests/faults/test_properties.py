@@ -13,6 +13,7 @@ thousands of examples in the slow suite; a failure that was found stays as an ``
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -27,6 +28,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 import yaml
+from declared_model import MODEL
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -385,9 +387,24 @@ def any_data_goes_through_a_config_unharmed(value: Any) -> None:
 
 
 parts = mappings([*FIELDS, "_target_", "_mode_", "_disabled_", "1"])
+targets = st.sampled_from(["os.getcwd", "UNet", "scripts.joint.PairState", "scripts.files.from_json", "torch.load"])
 
 
-@holds_for(parts, st.sampled_from(["model.json", "model.yaml"]))
+@st.composite
+def records(draw: st.DrawFn) -> dict[str, Any]:
+    """A whole record with something else in one to three of its places."""
+    model = copy.deepcopy(MODEL)
+    for _ in range(draw(st.integers(1, 3))):
+        entry = model
+        key = draw(st.sampled_from([*entry, "_target_", "more"]))
+        while isinstance(entry.get(key), dict) and entry[key] and draw(st.booleans()):
+            entry = entry[key]
+            key = draw(st.sampled_from([*map(str, entry), "_target_", "_mode_", "$x"]))
+        entry[key] = draw(scalars | targets | data | st.fixed_dictionaries({"_target_": targets}))
+    return model
+
+
+@holds_for(parts | records(), st.sampled_from(["model.json", "model.yaml"]))
 def any_record_of_a_model_is_declared_or_refused(content: dict, name: str) -> None:
     with folder() as here:
         text = json.dumps({"format": FORMAT, **content}) if name.endswith("json") else yaml.safe_dump(content)

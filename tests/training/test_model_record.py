@@ -21,6 +21,7 @@ import pytest
 import torch
 import yaml
 from bundle_runs import CONFIGS, tiny
+from declared_model import MODEL, UNET
 from ignite.engine import Engine
 from monai.bundle import ConfigParser
 
@@ -32,36 +33,6 @@ from scripts.training.model_schema import FIELDS, FORMAT, check_model
 
 RECIPES = sorted(str(path.relative_to(CONFIGS)) for path in (CONFIGS / "recipes").glob("*.yaml"))
 ABLATIONS = sorted(str(path.relative_to(CONFIGS)) for path in (CONFIGS / "ablations").glob("*.yaml"))
-UNET = {"_target_": "UNet", "spatial_dims": 3, "in_channels": 1, "out_channels": 3, "channels": [4, 8], "strides": [2]}
-MODEL = {
-    "labels": {"1": "head", "2": "tail"},
-    "num_classes": 3,
-    "num_labeled": 4,
-    "num_unlabeled": None,
-    "fold": 0,
-    "seed": 0,
-    "tasks": ["segmentation", "registration"],
-    "orientation": "RAS",
-    "pixdim": None,
-    "voxel_size": [1.0, 1.0, 2.0],
-    "crop": "center",
-    "spatial_size": [16, 16, 16],
-    "intensity": "percentiles",
-    "intensity_range": [1, 99],
-    "network_def": UNET,
-    "registration_def": {"_target_": "scripts.networks.VoxelMorph2", "encoder_channels": [4, 4]},
-    "discriminator_def": None,
-    "inferer": {"_target_": "SimpleInferer"},
-    "state": {"_target_": "scripts.joint.PairState", "_mode_": "callable", "num_classes": 3, "reference_blend": 0.2},
-    "refinement_terms": {
-        "similarity": {
-            "_target_": "scripts.joint.Term",
-            "loss": {"_target_": "scripts.losses.LocalNCC", "window": 9},
-            "quantities": ["warped_image", "fixed_image"],
-            "weight": 1.0,
-        }
-    },
-}
 
 
 def changed(where: str, value: object) -> dict:
@@ -181,6 +152,8 @@ REFUSED = [
     ("orientation", "$open"),
     ("tasks", ["$open"]),
     ("seed", "$1"),
+    ("seed", 10**400),
+    ("network_def::dropout", -(10**400)),
     ("imports", ["$import os"]),
     ("initialize", ["$import os"]),
     ("ckpt_dir", "$open('touched', 'w')"),

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
 import re
 import reprlib
 from collections.abc import Callable, Mapping
@@ -49,7 +48,7 @@ OTHERS = {
     "torch.nn": ("BCEWithLogitsLoss", "CrossEntropyLoss", "L1Loss", "MSELoss", "SmoothL1Loss"),
 }  # fmt: skip
 PLAIN = re.compile(r"[\w .,/+()-]{0,200}")  # text of an argument: no `$`, `@`, `%`, `#` or `::`
-DEEPEST = 20
+DEEPEST, LARGEST = 20, 2**63  # levels, numbers
 SHORT = reprlib.Repr()  # what is refused may be endless
 SHORT.maxlevel, SHORT.maxstring = 2, 80
 
@@ -87,7 +86,7 @@ def _refuse(where: str, expected: str, value: Any) -> None:
 
 
 def _is_number(value: Any, kind: type | tuple[type, ...] = (int, float)) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) < LARGEST  # False of NaN
 
 
 def _check_labels(where: str, value: Any) -> None:
