@@ -21,12 +21,13 @@ from multiprocessing.pool import ThreadPool
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from ..files.datalist import LISTS
 from ..files.errors import root_cause
+from ..files.progress import collect
 from .cases import Cases
 from .preprocessed_checks import Preprocessed, look_at, warnings_of
+from .readers import tell_placement
 from .transforms import describe_strays, find_strays
 from .volumes import GRID_TOLERANCE, Volume, grid_faults, image_faults, read_volume
 
@@ -34,6 +35,8 @@ __all__ = ["DataCheck"]
 
 
 logger = logging.getLogger(__name__)
+
+NAMED = 3  # cases with a doubtful header that are told in full
 
 
 class DataCheck:
@@ -88,10 +91,9 @@ class DataCheck:
         faults = [*self._size_faults(), *self._count_faults(), *self._repetition_faults()]
         jobs = [(name, case) for name in LISTS for case in getattr(self.cases, name)]
         with ThreadPool(max(1, self.num_workers)) as pool:
-            reading = pool.imap(self._inspect, jobs)
-            # disable=None: a bar at a terminal, silence in a log file
-            rows = list(tqdm(reading, "Checking the data", len(jobs), disable=None, leave=False))
+            rows = collect(pool.imap(self._inspect, jobs), "Checking the data", len(jobs))
         logger.info("data check of %d cases\n%s", len(rows), _table(rows))
+        _warn_of_placement(rows)
         faults += [f"case '{row.case}': {fault}" for row in rows for fault in row.faults]
         if faults:
             raise ValueError(
@@ -152,6 +154,12 @@ class DataCheck:
         row = _Row(case["case"], where)
         image = read_volume(case["image"], "image", row.faults)
         label = read_volume(case["label"], "label", row.faults) if "label" in case else None
+        for key, volume in (("image", image), ("label", label)):
+            if volume is not None:
+                tell_placement(case[key], silent=True)  # told of all cases at once
+                row.notes += [volume.note] if volume.note else []
+        if image is not None and label is not None:
+            label = label.laid_on(image)
         if image is not None:
             row.describe(image)
             row.faults += image_faults(image)
@@ -197,6 +205,7 @@ class _Row:
     values: str = "-"
     ids: tuple[int, ...] = ()
     seen: Preprocessed | None = None
+    notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     def describe(self, image: Volume) -> None:
@@ -214,6 +223,15 @@ class _Row:
         verdict = f"{len(self.faults)} faults" if self.faults else "ok"
         measured = (self.shape, self.spacing, self.orientation, self.dtype, self.values)
         return (self.case, self.where, *measured, ids or "-", verdict)
+
+
+def _warn_of_placement(rows: Sequence[_Row]) -> None:
+    """Say of which cases programs disagree about where their voxels lie; they may be many, of one kind."""
+    noted = [row for row in rows if row.notes]
+    for row in noted[:NAMED]:
+        logger.warning("case '%s': %s", row.case, row.notes[0])
+    if rest := noted[NAMED:]:
+        logger.warning("the same or its like is true of %d more cases: %s", len(rest), ", ".join(r.case for r in rest))
 
 
 COLUMNS = ("case", "list", "shape", "spacing (mm)", "axes", "type", "values", "label ids", "result")

@@ -188,7 +188,7 @@ class Evaluation:
     # ---- segmentation
 
     def _segment_all(self) -> tuple[list[dict], list[dict]]:
-        tables = for_each(self.cases.test, self._score_segmentation, "segmentation")
+        tables = for_each(self.cases.test, self._score_segmentation, "Segmenting")
         ranking = [
             (mean([row["dice"] for row in table]), case) for table, case in zip(tables, self.cases.test, strict=True)
         ]
@@ -229,7 +229,7 @@ class Evaluation:
         def score(pair: tuple[dict, dict]) -> tuple[list[dict], list[dict]]:
             return self._score_registration(*(load(case["image"]) for case in pair))
 
-        tables = for_each(pairs, score, "registration")
+        tables = for_each(pairs, score, "Registering")
         if self.landmarks is not None:
             self.landmarks.warn_of_points_outside()
         ranking = [

@@ -19,4 +19,5 @@ __getattr__, __all__ = lazily(
     errors=["show_cause_last"],
     literal=["from_json"],
     processes=["rank"],
+    progress=["Progress"],
 )

@@ -34,7 +34,7 @@ from ..files.literal import literal
 from ..files.writing import write_text
 from ..networks.sizes import check_multiple
 from ..networks.weights import FILES, bundle_root, load_all, save_atomically
-from ..training.callers import config_parser
+from ..training.config_of_run import config_parser
 from ..training.record import to_yaml, with_references
 from .rounds import load_fitting
 

@@ -25,7 +25,7 @@ from ..data.checks import DataCheck
 from ..files import processes
 from ..files.literal import literal
 from ..files.writing import write_text
-from .callers import config_parser
+from .config_of_run import config_parser
 from .model_record import write_model
 
 
