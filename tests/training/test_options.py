@@ -114,7 +114,11 @@ def test_every_command_looks_for_them_before_anything_else(config):
 
 @pytest.mark.parametrize(
     ("name", "value", "nearest"),
-    [("intensity", "windw", " Did you mean `window`?"), ("crop", "foregrund", " Did you mean `foreground`?")],
+    [
+        ("intensity", "windw", " Did you mean `window`?"),
+        ("crop", "foregrund", " Did you mean `foreground`?"),
+        ("view", "radiologic", " Did you mean `radiological`?"),
+    ],
 )
 def test_a_word_that_switches_nothing_on_is_refused_with_the_nearest(name, value, nearest):
     assert f"{name}: expected one of " in refusal(**{name: value})

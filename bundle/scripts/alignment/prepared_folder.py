@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from ..data.original import Original
+from ..data.volumes import Volume, image_faults
 from ..fields.grids import voxel_points
 from ..fields.volumes import write_volume
 from ..fields.world import sample_at, sample_label_at
@@ -97,10 +98,15 @@ class PreparedFolder:
             grid: where it goes.
             matrix: (4, 4), from points of the reference to those of the volume, RAS mm.
             reference: what the matrix leads from.
+
+        Raises:
+            ValueError: nothing that could be learnt from comes of it: it is constant, or holds NaN or infinity.
         """
         shape, affine = grid
         points = voxel_points(shape, torch.from_numpy(matrix) @ affine)
         image = sample_at(original.image.as_tensor().float(), original.image.affine, points, fill=self.fill_value)
+        if faults := image_faults(Volume(image[0].numpy(), affine.numpy())):
+            raise ValueError(f"on the prepared grid {faults[0]} Does the image lie where '{reference}' does?")
         write_volume(self._volume(name, "image"), image[0].numpy(), affine.numpy())
         if original.label is not None:
             label = sample_label_at(original.label.as_tensor(), original.label.affine, points)

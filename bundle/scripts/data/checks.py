@@ -26,6 +26,7 @@ from ..files.datalist import LISTS
 from ..files.errors import root_cause
 from ..files.progress import collect
 from .cases import Cases
+from .image_checks import warn_of_empty_labels
 from .preprocessed_checks import Preprocessed, look_at, warnings_of
 from .readers import tell_placement
 from .transforms import describe_strays, find_strays
@@ -43,8 +44,9 @@ class DataCheck:
     """Reads every case once and refuses to go on while anything is wrong.
 
     Checked are: the file can be read; one 3D volume; finite, not constant; image and label on one grid; known label ids
-    only; the label not empty; no case twice; enough cases; a ``spatial_size`` that the networks can halve; and what
-    preprocessing leaves of all that. The labels of unlabelled cases are not read, here as elsewhere.
+    only; a label to train on not empty (of a case to score it may be, and is told in a warning); no case twice; enough
+    cases; a ``spatial_size`` that the networks can halve; and what preprocessing leaves of all that. The labels of
+    unlabelled cases are not read, here as elsewhere.
 
     Args:
         cases: what to check.
@@ -100,6 +102,7 @@ class DataCheck:
                 f"the data check found {len(faults)} fault{'s' * (len(faults) > 1)}:\n" + "\n".join(faults)
             )
         self._warn_of_unseen_structures(rows)
+        warn_of_empty_labels([row.case for row in rows if row.is_empty])
         if seen := [row.seen for row in rows if row.seen]:
             self.voxel_size = [round(float(mm), 4) for mm in np.median([one.spacing for one in seen], axis=0)]
         for text in warnings_of(seen, self.multiple):
@@ -165,7 +168,8 @@ class DataCheck:
             row.faults += image_faults(image)
         if label is not None:
             row.ids = tuple(i for i in self.cases.label_ids if (label.array == i).any())
-            row.faults += self._label_faults(label)
+            row.is_empty = not label.array.any()
+            row.faults += self._label_faults(label, where)
         if image is not None and label is not None:
             row.faults += grid_faults(image, label, self.same_grid_tolerance)
         if self.preprocessing is not None and not row.faults and not self._size_faults():
@@ -178,9 +182,9 @@ class DataCheck:
                 row.faults += row.seen.faults(self.multiple)
         return row
 
-    def _label_faults(self, label: Volume) -> list[str]:
-        if not label.array.any():
-            return ["the label is empty: it holds nothing but background (0)."]
+    def _label_faults(self, label: Volume, where: str) -> list[str]:
+        if where == "labeled" and not label.array.any():  # a case to score may rightly have nothing to find
+            return ["the label is empty: it holds nothing but background (0). Move the case to `unlabeled`."]
         strays = find_strays(torch.from_numpy(label.array), self.cases.label_ids)
         return [describe_strays(strays, self.cases.label_ids)] if strays else []
 
@@ -204,6 +208,7 @@ class _Row:
     dtype: str = "-"
     values: str = "-"
     ids: tuple[int, ...] = ()
+    is_empty: bool = False
     seen: Preprocessed | None = None
     notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)

@@ -27,20 +27,30 @@ from ..data.cases import Cases
 from ..data.image_checks import check_cases
 from ..data.pairs import read_pairs
 from ..data.samplers import ordered_pairs
-from ..fields.metrics import dice_per_structure, folding_percent, sdlogj, surface_distances
+from ..fields.metrics import folding_percent, sdlogj
 from ..fields.world import sample_label_at
 from ..files import processes
 from ..files.each_case import for_each
 from ..files.tables import write_csv
 from ..files.writing import write_json
 from ..joint.state import PairState
-from ..registration.pair import Registered, Subject, load_subject, points_on_fixed_file, register_pair
+from ..pictures.orientation import VIEWS, checked_view
+from ..registration.pair import (
+    Registered,
+    Subject,
+    describe_worse,
+    load_subject,
+    points_on_fixed_file,
+    register_pair,
+    similarity_of,
+)
 from ..registration.refinement import Refinement
 from ..report.scores import OVERLAPS, format_table, mean, summarise, summarise_registration, write_examples
 from ..report.write import Report
 from ..training.options import TASKS, checked_tasks
 from .examples import pair_example, segmentation_example, worst_median_best
 from .landmarks import Landmarks
+from .structures import score_structures
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +85,7 @@ class Evaluation:
         landmarks: folder with a file of landmarks for each case that has any: :class:`Landmarks`.
         coordinates: ``LPS`` or ``RAS``, of landmarks whose files do not say it.
         report: also make ``report.html``.
+        view: of its pictures: ``radiological`` (the patient's right on the left) or ``neurological``.
         provenance: small facts to keep in ``metrics.json`` (weights, data set).
         device: where the networks are.
         amp: networks in bfloat16.
@@ -97,6 +108,7 @@ class Evaluation:
         landmarks: str | None = None,
         coordinates: str | None = None,
         report: bool = False,
+        view: str = VIEWS[0],
         provenance: Mapping[str, Any] | None = None,
         device: torch.device | str = "cpu",
         amp: bool = False,
@@ -105,6 +117,7 @@ class Evaluation:
         self.preprocessing, self.postprocessing = preprocessing, postprocessing
         self.networks, self.state, self.inferer, self.tasks = dict(networks), state, inferer, checked_tasks(tasks)
         self.test_pairs, self.max_pairs, self.seed = test_pairs, max_pairs, seed
+        self.view = checked_view(view)
         self.report, self.provenance, self.refinement = report, dict(provenance or {}), refinement
         self.landmarks = None if landmarks is None else Landmarks(landmarks, coordinates)
         self.device, self.amp_dtype = device, torch.bfloat16 if amp else None
@@ -131,7 +144,7 @@ class Evaluation:
         if self.landmarks is not None:
             self.landmarks.check(pairs)
         self._refuse_what_cannot_be_scored(pairs)
-        largest = check_cases(itertools.chain(self.cases.test, *pairs), self.cases.label_ids)
+        largest = check_cases(itertools.chain(self.cases.test, *pairs), self.cases.label_ids, self.preprocessing)
         metrics: dict[str, Any] = {"structures": list(self.cases.structures), "config": self.provenance}
         rows, examples = {}, {}  # nothing is written before both tasks are done: no half of an older evaluation stays
         if "segmentation" in self.tasks and self.cases.test:
@@ -153,7 +166,7 @@ class Evaluation:
         logger.info("\n%s", format_table(metrics))
         logger.info("written to %s", self.output_dir.resolve())
         if self.report:
-            Report(self.output_dir).run()
+            Report(self.output_dir, view=self.view).run()
 
     def _pairs(self) -> list[tuple[dict, dict]]:
         if self.test_pairs is not None:
@@ -232,6 +245,10 @@ class Evaluation:
         tables = for_each(pairs, score, "Registering")
         if self.landmarks is not None:
             self.landmarks.warn_of_points_outside()
+        names = [" to ".join(case["case"] for case in pair) for pair in pairs]
+        first_rows = [(name, table[0]) for name, (table, _) in zip(names, tables, strict=True)]
+        if processes.rank() == 0 and (told := describe_worse(first_rows, len(pairs))):
+            logger.warning("%s", told)
         ranking = [
             (*(mean([row[key] for row in table]) for key in ("dice", "identity_dice")), *pair)
             for (table, _), pair in zip(tables, pairs, strict=True)
@@ -249,6 +266,7 @@ class Evaluation:
             "folding_percent": float(folding_percent(result.ddf)),
             "sdlogj": float(sdlogj(result.ddf)),
             "seconds": result.seconds,
+            **{key: float(value) for key, value in similarity_of(result).items()},
         }
         identity = [{f"identity_{key}": row[key] for key in OVERLAPS} for row in before]
         names = {"moving": moving.case, "fixed": fixed.case}
@@ -271,12 +289,4 @@ class Evaluation:
         return pair_example(result, moving, fixed, self.cases.num_classes, dice, identity_dice)
 
     def _score(self, pred: torch.Tensor, truth: torch.Tensor, spacing: Sequence[float]) -> list[dict[str, Any]]:
-        """A row for each structure, from classes (1, X, Y, Z) on one grid."""
-        classes = self.cases.num_classes
-        dice = dice_per_structure(pred[None], truth[None], classes)[0].tolist()
-        distances = surface_distances(pred[None], truth[None], classes, spacing)
-        hd95, asd = (torch.as_tensor(distances[key]).tolist() for key in ("hd95", "asd"))
-        names = self.cases.structures
-        return [
-            {"structure": n, "dice": d, "hd95": h, "asd": a} for n, d, h, a in zip(names, dice, hd95, asd, strict=True)
-        ]
+        return score_structures(pred, truth, self.cases.structures, spacing)

@@ -23,17 +23,24 @@ import numpy as np
 
 from ..files.tables import told_of, write_csv
 from ..files.writing import write_json
+from ..pictures.orientation import VIEWS, checked_view
 from ..report.comparison import distinct_names
 from ..report.evaluation_folder import CASE_KEYS, Evaluation, mean_of, read_evaluation
-from ..report.scores import OVERLAPS, format_table, mean_std, summarise, summarise_registration, write_examples
+from ..report.scores import (
+    FIELD_MEASURES,
+    OVERLAPS,
+    format_table,
+    mean_std,
+    summarise,
+    summarise_registration,
+    write_examples,
+)
 from ..report.write import Report
 from ..training.options import TASKS
 
 __all__ = ["Pool"]
 
 logger = logging.getLogger(__name__)
-
-FIELD_MEASURES = ("folding_percent", "sdlogj", "seconds")
 
 
 class Pool:
@@ -47,14 +54,20 @@ class Pool:
         evaluations: folders that the run ``evaluating`` filled, with the same tasks and structures.
         output_dir: a folder of its own.
         title: of the report.
+        view: of its pictures: ``radiological`` (the patient's right on the left) or ``neurological``.
 
     Raises:
         ValueError: there are fewer than two folders, one stands twice, or ``output_dir`` is one of them.
     """
 
     def __init__(
-        self, evaluations: Sequence[str | Path] | None, output_dir: str | Path, title: str = "DeepRS evaluation"
+        self,
+        evaluations: Sequence[str | Path] | None,
+        output_dir: str | Path,
+        title: str = "DeepRS evaluation",
+        view: str = VIEWS[0],
     ) -> None:
+        self.view = checked_view(view)
         if isinstance(evaluations, (str, Path)) or len(evaluations or ()) < 2:
             raise ValueError(
                 f"`evaluations` should be a list of two folders or more, found {evaluations!r}:\n"
@@ -96,7 +109,7 @@ class Pool:
         write_csv(self.output_dir / "landmarks.csv", landmarks)
         write_json(self.output_dir / "metrics.json", metrics)
         logger.info("\n%s\n%s", format_table(metrics), _format_between(metrics["between_evaluations"]))
-        Report(self.output_dir, self.title).run()
+        Report(self.output_dir, self.title, view=self.view).run()
         return metrics
 
     def _landmarks(self) -> list[dict[str, Any]]:
@@ -139,7 +152,9 @@ def _between(runs: Mapping[str, Evaluation], task: str) -> dict[str, Any]:
     measures = (*OVERLAPS, *(FIELD_MEASURES if task == "registration" else ()))
     table = {}
     for measure in measures:
-        values = {name: run.metrics[task][measure]["mean"] for name, run in runs.items()}
+        if not any(measure in run.metrics[task] for run in runs.values()):
+            continue  # of evaluations by 0.6.1
+        values = {name: run.metrics[task].get(measure, {}).get("mean") for name, run in runs.items()}
         table[measure] = {"values": values, **mean_std([np.nan if v is None else v for v in values.values()])}
     return table
 

@@ -25,6 +25,7 @@ from ..files import processes
 from ..files.datalist import find_volumes
 from ..files.each_case import Failure, for_each, keep_going
 from ..files.tables import write_csv
+from .pair import describe_worse
 
 __all__ = ["RegisterSequence"]
 
@@ -81,6 +82,9 @@ class RegisterSequence:
             write_csv(self.output_dir / "summary.csv", rows)
         failures = [result for result in results if isinstance(result, Failure)]
         logger.info("%d of %d pairs registered: %s", len(pairs) - len(failures), len(pairs), self.output_dir.resolve())
+        done = [(pair["name"], each) for pair, each in zip(pairs, results, strict=True) if isinstance(each, Mapping)]
+        if processes.rank() == 0 and (told := describe_worse(done, len(done))):
+            logger.warning("%s", told)
         if failures:
             raise RuntimeError(
                 f"{len(failures)} of {len(pairs)} pairs could not be registered:\n" + "\n".join(map(str, failures))
