@@ -420,6 +420,7 @@ def any_record_of_a_model_is_declared_or_refused(content: dict, name: str) -> No
     st.binary(max_size=60),
     st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=1)), max_size=4),
     st.floats(0, 1),
+    found=[(b"", [(0.0, byte)], 0.5) for byte in (b"\x8d", b"\x8e")],  # text and bytes longer than any memory
 )
 def any_file_of_weights_is_read_or_refused(content: bytes, changes: list, kept: float) -> None:
     with folder() as here:
