@@ -104,7 +104,7 @@ def read_pairs(path: str | Path) -> list[dict[str, dict]]:
     """
     path = Path(path).expanduser()
     entries = read_json(path).get("pairs")
-    if not entries:
+    if not entries or not isinstance(entries, list):
         raise ValueError(f"{path} holds no list 'pairs'.")
     pairs = []
     for number, entry in enumerate(entries):

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files.tables import write_csv
+from ..files.tables import told_of, write_csv
 from ..files.writing import write_json
 from ..pictures.orientation import VIEWS, checked_view
 from ..report.comparison import distinct_names
@@ -117,7 +117,7 @@ class Pool:
         for name, folder in zip(self.names, self.folders, strict=True):
             if not (path := folder / "landmarks.csv").is_file():
                 continue
-            with path.open(newline="", encoding="utf-8") as file:
+            with told_of(path), path.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
                     errors = {key: float(row[key] or "nan") for key in ("tre", "identity_tre")}
                     rows.append(_renamed(row, "registration", name) | errors)

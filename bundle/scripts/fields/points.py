@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files.tables import told_of
 from ..files.writing import write_text
 from .point_documents import CsvDocument, Document, FcsvDocument, MarkupsDocument, Row
 
@@ -93,11 +94,12 @@ def read_point_set(path: str | Path, coordinates: str | None = None) -> PointSet
         raise ValueError(f"`coordinates` should be LPS or RAS, found {coordinates!r}.")
     if not path.is_file():
         raise FileNotFoundError(f"no such file of points: '{path}'.")
-    try:
-        source = FORMATS[suffix](path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise ValueError(f"'{path}': {error}") from error
-    system, rows = _system(source, coordinates, path), source.rows()
+    with told_of(path):
+        try:
+            source = FORMATS[suffix](path.read_text(encoding="utf-8-sig"))
+        except ValueError as error:
+            raise ValueError(f"'{path}': {error}") from error
+        system, rows = _system(source, coordinates, path), source.rows()
     placed = _placed(rows, path)
     positions = np.array([[_number(cell, row.name, path) for cell in row.cells] for row in placed])
     names, others = (tuple(row.name for row in rows if row.placed == which) for which in (True, False))

@@ -17,6 +17,7 @@ from .. import lazily
 __getattr__, __all__ = lazily(
     __name__,
     errors=["show_cause_last"],
+    literal=["from_json"],
     processes=["rank"],
     progress=["Progress"],
 )

@@ -30,6 +30,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
+from ..files.literal import literal
 from ..files.writing import write_text
 from ..networks.sizes import check_multiple
 from ..networks.weights import FILES, bundle_root, load_all, save_atomically
@@ -87,7 +88,8 @@ class LabelBundle:
         self.networks, self.start_from = dict(networks), start_from
         parser = config_parser()
         self.train = {key: value for key, value in parser.get().items() if key not in {*left_out, "_meta_"}}
-        model = {"labels": {str(i): label for i, label in self.labels.items()}, "num_classes": len(self.labels) + 1}
+        names = {str(i): label for i, label in self.labels.items()}
+        model = {"labels": literal(names), "num_classes": len(self.labels) + 1}
         model["voxel_size"] = parser.get("pixdim")  # of images to come nothing else is known
         self.model = model | with_references(parser, copied, known=model)
         self.source = Path(bundle_root())

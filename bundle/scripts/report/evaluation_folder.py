@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files.tables import told_of
 from ..pictures.orientation import VIEWS, Frame
 from ..training.options import TASKS
 
@@ -138,7 +139,7 @@ def _existing(path: Path, folder: Path) -> Path:
 
 
 def _read_rows(path: Path, task: str) -> list[dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with told_of(path), path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         missing = [column for column in COLUMNS[task] if column not in (reader.fieldnames or ())]
         if missing:

@@ -18,6 +18,7 @@ __getattr__, __all__ = lazily(
     __name__,
     field_curves=["FieldCurves"],
     history=["History"],
+    model_record=["read_model"],
     options=["check_values", "is_true", "refuse_other_runs", "refuse_unread"],
     pair_handler=["PairPicture"],
     record=["RecordConfig"],

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from functools import cache
 from pathlib import Path
@@ -95,11 +96,12 @@ def refuse_unread() -> None:
 
     Raises:
         ValueError: lists the entries that are not what they can be; or names each that is unread, its value, and the
-            nearest entry that there is.
+            nearest entry that there is; or one that MONAI has changed.
     """
     check_values()  # once more: a program may have set others since
     parser = config_parser()
     config = {} if parser is None else {key: value for key, value in parser.get().items() if key != "_meta_"}
+    _refuse_changed_text(config)
     unread = unread_entries(config)
     known = _known_entries() if unread else set()
     unread = {name: value for name, value in unread.items() if name not in known}
@@ -127,6 +129,19 @@ def _refuse_missing_device(parser: ConfigParser) -> None:
     if getattr(device, "type", "") == "cuda" and (device.index or 0) >= count:
         there = f"cuda:0 to cuda:{count - 1}, or cpu" if count else "cpu, as PyTorch finds no GPU here"
         raise ValueError(f"device: expected {there}, found {device}. Without the entry, what is there is taken.")
+
+
+def _refuse_changed_text(config: Mapping[str, Any]) -> None:
+    """MONAI makes ``::`` of every ``#`` in a config: results would go to another folder than was typed."""
+    for name, value in _entries(config):
+        if not isinstance(value, str) or ID_SEP_KEY not in value or value.startswith((EXPR_KEY, ID_REF_KEY)):
+            continue
+        typed = value.replace(ID_SEP_KEY, "#")
+        if any(typed in argument for argument in sys.argv):
+            raise ValueError(
+                f"{name}: MONAI makes `{ID_SEP_KEY}` of `#` in its options, and would read '{typed}' as '{value}'. "
+                "Rename what has a `#`, or give it by a link without one."
+            )
 
 
 def refuse_other_runs() -> None:

@@ -8,7 +8,8 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A run documents itself: its merged config, and a small one that brings its weights to other commands."""
+"""A run documents itself: its merged config, and a small one that brings its weights to other commands, twice: as a
+config, and as a record that runs nothing."""
 
 from __future__ import annotations
 
@@ -22,15 +23,18 @@ from monai.bundle import ConfigParser, ReferenceResolver
 
 from ..data.checks import DataCheck
 from ..files import processes
+from ..files.literal import literal
 from ..files.writing import write_text
 from .config_of_run import config_parser
+from .model_record import write_model
 
 
 class RecordConfig:
     """Writes the merged config of the run, ``config.yaml``, and what using the weights takes, ``model.yaml``.
 
     ``model.yaml`` goes last in the list of config files of `evaluating`, `inferring` and `registering`, and makes them
-    read these weights, with the networks, sizes and labels they were trained with.
+    read these weights, with the networks, sizes and labels they were trained with. ``model.json`` says the same for
+    those who were given the folder, and runs nothing: :mod:`scripts.training.model_record`.
 
     Args:
         folder: where the weights go.
@@ -44,8 +48,9 @@ class RecordConfig:
         self, folder: str, model: Mapping[str, Any], copied: Sequence[str], data_check: DataCheck | None = None
     ) -> None:
         self.folder, self.data_check = Path(folder), data_check
-        parser = config_parser()
+        self.parser = parser = config_parser()
         self.merged = parser.get() if parser is not None else None
+        self.values = dict(model)
         self.model = {**model, **(with_references(parser, copied, known=model) if parser is not None else {})}
 
     def attach(self, engine: Engine) -> None:
@@ -55,10 +60,12 @@ class RecordConfig:
 
     def _write(self) -> None:
         voxel_size = None if self.data_check is None else self.data_check.voxel_size
-        model = {**self.model, "voxel_size": voxel_size, "ckpt_dir": str(self.folder.resolve())}
+        values = {**self.values, "voxel_size": voxel_size, "ckpt_dir": str(self.folder.resolve())}
+        model = {**self.model, **{key: literal(value) for key, value in values.items()}}  # values are data
         for name, content in (("config.yaml", self.merged), ("model.yaml", model)):
             if content is not None:
                 write_text(self.folder / name, to_yaml(content))
+        write_model(self.folder, self.model, voxel_size, self.parser)
 
 
 def with_references(parser: ConfigParser, ids: Sequence[str], known: Mapping[str, Any]) -> dict[str, Any]:
