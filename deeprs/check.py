@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .bundle.scripts.files.literal import literal
 from .commands import ANY, COMMANDS, FILE, FOLDER, NEW, Command
 from .configs import get, knows, load, merge
 from .mistakes import Mistake, nearest
@@ -70,6 +71,9 @@ def entries_of(name: str, command: Command, call: Call) -> tuple[Plan, dict[str,
     entries = {**_place_of_results(command, overlays), **command.sets, **plan.entries, **typed}
     plan.out = str(entries.get("output_dir", config.get("output_dir", ".")))
     _refuse_missing_data(name, command, plan, config, typed)
+    for option in entries.keys() & command.paths.keys():
+        if not is_expression(entries[option]):
+            entries[option] = literal(entries[option])  # a path may have what means something to MONAI
     return plan, {option: "$None" if value is None else value for option, value in entries.items()}
 
 

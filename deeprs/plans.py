@@ -38,12 +38,14 @@ class Plan:
         files: config files, the later over the earlier.
         entries: of the command line, that the command itself sets; those that were typed win.
         out: where results go, for messages.
+        declared: that of the files of which only what it declares is taken, as it lies in the folder of a model.
     """
 
     run_id: str
     files: list[Path]
     entries: dict[str, Any] = field(default_factory=dict)
     out: str = "."
+    declared: Path | None = None
 
 
 def base(*names: str) -> list[Path]:
@@ -59,15 +61,16 @@ def plan_training(run_id: str) -> Callable[[Call, Sequence[Path]], Plan]:
 def plan_evaluation(call: Call, overlays: Sequence[Path]) -> Plan:
     """With the config that a training left, or with what the weights of the bundle are of."""
     if call.model is not None:
-        folder = model_file(call.model).parent
-        if not (config := folder / "config.yaml").is_file():
+        given = Path(absolute(call.model))
+        folder = given.parent if given.is_file() else model_file(call.model).parent
+        if not (config := given if given.name == "config.yaml" else folder / "config.yaml").is_file():
             raise Mistake(
                 f"--model {call.model}: no {config}, which says what the training left for the test.\n"
                 "Copy it there from the folder of the training."
             )
         _refuse_a_datalist_of_other_data(call, config)
         files = [*base("train"), config, *base("evaluate"), *overlays]
-        return Plan("evaluating", files, {"ckpt_dir": str(folder)})
+        return Plan("evaluating", files, {"ckpt_dir": str(folder)}, declared=None if given.is_file() else config)
     if "ckpt_dir" in call.options:
         return Plan("evaluating", [*base("train"), *overlays, *base("evaluate")])
     shipped = base("train", "data/hippocampus", "recipes/best", "evaluate")
@@ -88,13 +91,13 @@ def _refuse_a_datalist_of_other_data(call: Call, config: Path) -> None:
 
 def plan_segmentation(call: Call, overlays: Sequence[Path]) -> Plan:
     """inference.yaml with the model."""
-    files, entries = with_model("inference", call.model)
-    return Plan("inferring", [*files, *overlays], entries)
+    files, entries, declared = with_model("inference", call.model)
+    return Plan("inferring", [*files, *overlays], entries, declared=declared)
 
 
 def plan_registration(call: Call, overlays: Sequence[Path]) -> Plan:
     """register.yaml with the model, and sequence.yaml where there are several pairs."""
-    files, entries = with_model("register", call.model)
+    files, entries, declared = with_model("register", call.model)
     given = {name: call.options.get(name, []) for name in ("moving", "fixed", "pairs")}
     if not given["pairs"] and not (given["moving"] and given["fixed"]):
         raise Mistake(
@@ -106,7 +109,7 @@ def plan_registration(call: Call, overlays: Sequence[Path]) -> Plan:
     )
     if given["pairs"] or several or folders:
         files += base("sequence")
-    return Plan("registering", [*files, *overlays], entries)
+    return Plan("registering", [*files, *overlays], entries, declared=declared)
 
 
 def _is_folder(text: str) -> bool:
@@ -150,13 +153,17 @@ def plan_label(call: Call, overlays: Sequence[Path]) -> Plan:
     return Plan("labeling", [*base("train"), *overlays, *base("label")])
 
 
-def with_model(config: str, model: str | None) -> tuple[list[Path], dict[str, Any]]:
-    """A config and what is set, with the model of a training, or with the weights that the config itself names."""
+def with_model(config: str, model: str | None) -> tuple[list[Path], dict[str, Any], Path | None]:
+    """A config and what is set, with the model of a training, or with the weights that the config itself names.
+
+    Last comes the file of the model where it was found in a folder, and nothing in it is to be run.
+    """
     if model is None:
-        return base(config), SHIPPED
+        return base(config), SHIPPED, None
     file = model_file(model)
     weights = any(file.parent.glob("model*.pt"))  # else those that model.yaml names, which lie elsewhere
-    return [*base(config), file], {"ckpt_dir": str(file.parent)} if weights else {}
+    declared = file if Path(absolute(model)).is_dir() else None
+    return [*base(config), file], {"ckpt_dir": str(file.parent)} if weights else {}, declared
 
 
 def model_file(model: str) -> Path:
@@ -166,7 +173,8 @@ def model_file(model: str) -> Path:
         Mistake: there is none.
     """
     path = Path(absolute(model))
-    file = path / "model.yaml" if path.is_dir() else path
+    names = (name for name in ("model.yaml", "model.json") if (path / name).is_file())
+    file = path / next(names, "model.yaml") if path.is_dir() else path
     if not file.is_file():
         raise Mistake(
             f"--model {model}: no such file: {file}\n"

@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 from . import BUNDLE
+from .declared import config_files
 from .plans import Plan
 
 __all__ = ["run_demo", "run_workflow"]
@@ -57,17 +58,20 @@ def run_workflow(
         from monai.apps import get_logger
         from monai.bundle import ConfigWorkflow
 
+        from scripts.training.config_of_run import running
+
         options = dict(entries)
         tracking = options.pop("tracking", None)
         logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # files lie in several folders, and may
-        files = [str(file) for file in plan.files]
-        workflow = ConfigWorkflow(config_file=files, run_id=plan.run_id, tracking=tracking, **options)
+        with config_files(plan) as files:
+            workflow = ConfigWorkflow(config_file=files, run_id=plan.run_id, tracking=tracking, **options)
         if not traceback:
             for each in (*logging.getLogger().handlers, get_logger("monai.handlers.StatsHandler")):
                 each.addFilter(_say_once)
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
+        with running(workflow):
+            workflow.initialize()
+            workflow.run()
+            workflow.finalize()
 
     return _guarded(name, work, kept, traceback)
 

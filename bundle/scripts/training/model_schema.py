@@ -25,9 +25,10 @@ from typing import Any
 import torch
 from monai.inferers import Inferer
 
+from ..data.preprocessing import CROPS, INTENSITIES
 from ..joint.state import PairState
 from ..joint.updates import Term
-from .options import CHOICES, TASKS
+from .options import TASKS
 
 __all__ = ["FIELDS", "FORMAT", "check_model"]
 
@@ -217,9 +218,9 @@ FIELDS: dict[str, Callable[[str, Any], None]] = {
     "orientation": _check_axes,
     "pixdim": _check_voxels,
     "voxel_size": _check_voxels,
-    "crop": partial(_check_word, words=CHOICES["crop"]),
+    "crop": partial(_check_word, words=CROPS),
     "spatial_size": partial(_check_numbers, count=3, whole=True),
-    "intensity": partial(_check_word, words=CHOICES["intensity"]),
+    "intensity": partial(_check_word, words=INTENSITIES),
     "intensity_range": partial(_check_numbers, count=2, positive=False),
     "network_def": partial(_check_component, kind=torch.nn.Module),
     "registration_def": partial(_check_component, kind=torch.nn.Module),
