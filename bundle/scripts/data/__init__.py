@@ -20,6 +20,7 @@ __getattr__, __all__ = lazily(
     checks=["DataCheck"],
     crop_warning=["CropWarningd"],
     image_checks=["CheckImaged", "ImageCheck"],
+    label_map_folder=["LabelMapFolder"],
     mmwhs=["load_mmwhs"],
     pairs=["PairDataset"],
     samplers=["PairSampler", "RingSampler"],

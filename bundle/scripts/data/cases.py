@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from ..files.datalist import LISTS, SUFFIXES, check_lists, find_volumes, read_json, resolve_entry, scan_folder
+from ..files.output_folder import settle
 
 __all__ = ["Cases", "load_cases", "load_images", "refuse_other_cases"]
 
@@ -168,6 +169,7 @@ def load_images(
     """
     if datalist:
         source = Path(datalist).expanduser()
+        settle(source.parent)
         entries = read_json(source)
         check_lists(entries, source)
         found = [resolve_entry(entry, source, key) for key in lists for entry in entries.get(key) or ()]
@@ -175,6 +177,7 @@ def load_images(
         source = Path(dataset_dir).expanduser()
         if not source.exists():
             raise FileNotFoundError(f"no such file or folder: {source}. Expected a folder of images, or one image.")
+        settle(source if source.is_dir() else source.parent)
         folder = source / "images" if (source / "images").is_dir() else source
         paths = [source.absolute()] if source.is_file() else find_volumes(folder).values()
         found = [resolve_entry(str(path), source, "images") for path in paths]
@@ -194,7 +197,9 @@ def _find_source(folder: Path, datalist: str | Path | None) -> tuple[Path, dict]
     """Find what states the cases, and read it into the form of a datalist."""
     if datalist:
         path = Path(datalist).expanduser()
+        settle(path.parent)
         return path, read_json(path)
+    settle(folder)
     for path in (folder / "datalist.json", folder / "dataset.json"):
         if path.is_file():
             return path, read_json(path)

@@ -17,7 +17,6 @@ import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,11 +30,13 @@ from ..fields.metrics import dice_per_structure, folding_percent, sdlogj, surfac
 from ..fields.world import sample_label_at
 from ..files import processes
 from ..files.each_case import for_each
+from ..files.output_folder import OutputFolder
 from ..files.tables import write_csv
-from ..files.writing import write_json
+from ..files.writing import write_result
 from ..joint.state import PairState
 from ..registration.pair import Registered, Subject, load_subject, points_on_fixed_file, register_pair
 from ..registration.refinement import Refinement
+from ..report.evaluation_folder import RESULTS
 from ..report.scores import OVERLAPS, format_table, mean, summarise, summarise_registration, write_examples
 from ..report.write import Report
 from ..training.options import TASKS, checked_tasks
@@ -78,6 +79,7 @@ class Evaluation:
         provenance: small facts to keep in ``metrics.json`` (weights, data set).
         device: where the networks are.
         amp: networks in bfloat16.
+        overwrite: also replace files in ``output_dir`` that this product did not write.
     """
 
     def __init__(
@@ -100,8 +102,9 @@ class Evaluation:
         provenance: Mapping[str, Any] | None = None,
         device: torch.device | str = "cpu",
         amp: bool = False,
+        overwrite: bool = False,
     ) -> None:
-        self.cases, self.output_dir = cases, Path(output_dir)
+        self.cases, self.output = cases, OutputFolder(output_dir, overwrite)
         self.preprocessing, self.postprocessing = preprocessing, postprocessing
         self.networks, self.state, self.inferer, self.tasks = dict(networks), state, inferer, checked_tasks(tasks)
         self.test_pairs, self.max_pairs, self.seed = test_pairs, max_pairs, seed
@@ -117,7 +120,14 @@ class Evaluation:
 
         Raises:
             ValueError: when there is nothing to evaluate on, nothing to score a pair by, or a file that cannot be used.
+            FileExistsError: when a result would replace what this product did not write, or another process writes
+                there; before anything is computed.
         """
+        with self.output:
+            self.output.refuse_foreign(RESULTS)
+            return self._evaluate()
+
+    def _evaluate(self) -> dict[str, Any]:
         pairs = self._pairs() if "registration" in self.tasks else []
         if not self.cases.test and not pairs:
             raise ValueError(
@@ -133,7 +143,7 @@ class Evaluation:
         self._refuse_what_cannot_be_scored(pairs)
         largest = check_cases(itertools.chain(self.cases.test, *pairs), self.cases.label_ids)
         metrics: dict[str, Any] = {"structures": list(self.cases.structures), "config": self.provenance}
-        rows, examples = {}, {}  # nothing is written before both tasks are done: no half of an older evaluation stays
+        rows, examples = {}, {}
         if "segmentation" in self.tasks and self.cases.test:
             rows["segmentation"], examples["segmentation"] = self._segment_all()
             metrics["segmentation"] = summarise(rows["segmentation"], ("case",), self.cases.structures)
@@ -145,15 +155,16 @@ class Evaluation:
         return metrics
 
     def _write(self, metrics: dict[str, Any], rows: Mapping[str, list], examples: Mapping[str, list]) -> None:
-        for table in ("segmentation", "registration", "landmarks"):
-            write_csv(self.output_dir / f"{table}.csv", rows.get(table, []))
-        for task in ("segmentation", "registration"):
-            write_examples(self.output_dir, task, examples.get(task, []))
-        write_json(self.output_dir / "metrics.json", metrics)
+        with self.output.replacing(RESULTS) as folder:
+            for table in ("segmentation", "registration", "landmarks"):
+                write_csv(folder / f"{table}.csv", rows.get(table, []))
+            for task in ("segmentation", "registration"):
+                write_examples(folder, task, examples.get(task, []))
+            write_result(folder / "metrics.json", metrics)
+            if self.report:
+                Report(folder, name=self.output.path.resolve().name).write()
         logger.info("\n%s", format_table(metrics))
-        logger.info("written to %s", self.output_dir.resolve())
-        if self.report:
-            Report(self.output_dir).run()
+        logger.info("written to %s", self.output.path.resolve())
 
     def _pairs(self) -> list[tuple[dict, dict]]:
         if self.test_pairs is not None:

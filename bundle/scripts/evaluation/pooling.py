@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from ..files.output_folder import OutputFolder
 from ..files.tables import write_csv
-from ..files.writing import write_json
+from ..files.writing import write_result
 from ..report.comparison import distinct_names
-from ..report.evaluation_folder import CASE_KEYS, Evaluation, mean_of, read_evaluation
+from ..report.evaluation_folder import CASE_KEYS, RESULTS, Evaluation, mean_of, read_evaluation
 from ..report.scores import OVERLAPS, format_table, mean_std, summarise, summarise_registration, write_examples
 from ..report.write import Report
 from ..training.options import TASKS
@@ -47,13 +48,18 @@ class Pool:
         evaluations: folders that the run ``evaluating`` filled, with the same tasks and structures.
         output_dir: a folder of its own.
         title: of the report.
+        overwrite: also replace files there that this product did not write.
 
     Raises:
         ValueError: there are fewer than two folders, one stands twice, or ``output_dir`` is one of them.
     """
 
     def __init__(
-        self, evaluations: Sequence[str | Path] | None, output_dir: str | Path, title: str = "DeepRS evaluation"
+        self,
+        evaluations: Sequence[str | Path] | None,
+        output_dir: str | Path,
+        title: str = "DeepRS evaluation",
+        overwrite: bool = False,
     ) -> None:
         if isinstance(evaluations, (str, Path)) or len(evaluations or ()) < 2:
             raise ValueError(
@@ -61,8 +67,8 @@ class Pool:
                 "  --evaluations \"['OUT/fold0','OUT/fold1']\""
             )
         self.folders = [Path(folder).expanduser() for folder in evaluations]
-        self.output_dir, self.title = Path(output_dir).expanduser(), title
-        if self.output_dir.resolve() in [folder.resolve() for folder in self.folders]:
+        self.output, self.title = OutputFolder(output_dir, overwrite), title
+        if self.output.path.resolve() in [folder.resolve() for folder in self.folders]:
             raise ValueError(f"`output_dir` is one of the evaluations, {output_dir}: name a folder of its own.")
         self.names = distinct_names(self.folders)
 
@@ -75,7 +81,13 @@ class Pool:
         Raises:
             FileNotFoundError: a folder, or one of its files, is missing.
             ValueError: the evaluations are not of the same tasks and structures.
+            FileExistsError: a result would replace what this product did not write, or another process writes there.
         """
+        with self.output:
+            self.output.refuse_foreign(RESULTS)
+            return self._pool()
+
+    def _pool(self) -> dict[str, Any]:
         runs = {name: read_evaluation(folder) for name, folder in zip(self.names, self.folders, strict=True)}
         _refuse_unlike(runs)
         first = next(iter(runs.values()))
@@ -90,13 +102,14 @@ class Pool:
             metrics["segmentation"] = summarise(rows["segmentation"], CASE_KEYS["segmentation"], first.structures)
         if "registration" in rows:
             metrics |= summarise_registration(rows["registration"], landmarks, first.structures)
-        for task in TASKS:
-            write_csv(self.output_dir / f"{task}.csv", rows.get(task, []))
-            write_examples(self.output_dir, task, _examples(runs, task, rows[task]) if task in rows else [])
-        write_csv(self.output_dir / "landmarks.csv", landmarks)
-        write_json(self.output_dir / "metrics.json", metrics)
+        with self.output.replacing(RESULTS) as folder:
+            for task in TASKS:
+                write_csv(folder / f"{task}.csv", rows.get(task, []))
+                write_examples(folder, task, _examples(runs, task, rows[task]) if task in rows else [])
+            write_csv(folder / "landmarks.csv", landmarks)
+            write_result(folder / "metrics.json", metrics)
+            Report(folder, self.title, name=self.output.path.resolve().name).write()
         logger.info("\n%s\n%s", format_table(metrics), _format_between(metrics["between_evaluations"]))
-        Report(self.output_dir, self.title).run()
         return metrics
 
     def _landmarks(self) -> list[dict[str, Any]]:

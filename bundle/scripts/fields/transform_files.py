@@ -17,6 +17,7 @@ double.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ import torch
 from ..files.datalist import SUFFIXES
 from ..files.writing import replacing
 from .transforms import AffineTransform, FieldTransform, WorldTransform
+from .volumes import save_nifti
 
 TRANSFORM_SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt", ".mat")
 VECTOR, DISPLACEMENT = 1007, 1006  # NIfTI intents: ITK takes vectors as they are, and negates x and y of the other
@@ -91,8 +93,7 @@ def write_displacement(path: str | Path, displacement: torch.Tensor, affine: tor
     file.set_qform(matrix, code="scanner")
     file.header.set_intent(VECTOR)
     file.header.set_xyzt_units("mm")
-    with replacing(path) as temporary:
-        nib.save(file, temporary)
+    save_nifti(file, path)
 
 
 def write_field_transform(path: str | Path, displacement: torch.Tensor, affine: torch.Tensor) -> None:
@@ -165,7 +166,11 @@ def _check_field(displacement: torch.Tensor, affine: torch.Tensor, path: str | P
 
 def _write(path: str | Path, transform: sitk.Transform) -> None:
     with replacing(path) as temporary:
-        sitk.WriteTransform(transform, str(temporary))
+        try:
+            sitk.WriteTransform(transform, str(temporary))
+            sitk.ReadTransform(str(temporary))
+        except RuntimeError as error:  # ITK says nothing about a full disc that a program could tell from other faults
+            raise OSError(errno.EIO, _last_line(error)) from error
 
 
 def _read_field_image(path: Path) -> FieldTransform:

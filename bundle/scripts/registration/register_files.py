@@ -41,7 +41,9 @@ from ..fields.transform_files import write_displacement, write_field_transform
 from ..fields.volumes import write_volume
 from ..fields.warping import warp
 from ..fields.world import displacement_lps, moving_points, sample_at, sample_label_at
-from ..files.writing import replacing_results, write_json
+from ..files.datalist import case_name
+from ..files.output_folder import OutputFolder
+from ..files.writing import write_result
 from ..joint.state import PairState
 from ..training.pair_picture import draw_pair, write_picture
 from .pair import Registered, Subject, load_subject, local_ncc, points_on_fixed_file, register_pair
@@ -66,6 +68,11 @@ def field_files(moving: str, fixed: str) -> tuple[str, str]:
     return f"{moving}_to_{fixed}_warp.nii.gz", f"{moving}_to_{fixed}_transform.h5"
 
 
+def result_names(moving: str, fixed: str) -> list[str]:
+    """All files that registering one image onto another may write."""
+    return [*sorted(RESULTS), *field_files(case_name(moving), case_name(fixed))]
+
+
 class RegisterFiles:
     """Registers one file onto another and writes everything that a user could want of it.
 
@@ -88,6 +95,7 @@ class RegisterFiles:
         fill_value: intensity of the warped image where it comes from outside the moving one (-1024 for CT).
         refinement: improves the field of this pair.
         device: where the networks are.
+        overwrite: also replace files in ``output_dir`` that this product did not write.
     """
 
     def __init__(
@@ -103,9 +111,10 @@ class RegisterFiles:
         fill_value: float = 0.0,
         refinement: Refinement | None = None,
         device: torch.device | str = "cpu",
+        overwrite: bool = False,
     ) -> None:
         self.paths = {"moving": moving, "fixed": fixed, "moving_label": moving_label}
-        self.output_dir, self.preprocessing = Path(output_dir), preprocessing
+        self.output, self.preprocessing = OutputFolder(output_dir, overwrite), preprocessing
         self.networks, self.state, self.device = dict(networks), state, device
         self.refinement = refinement
         self.label_ids = sorted(int(i) for i in labels if int(i) != 0)
@@ -119,6 +128,8 @@ class RegisterFiles:
 
         Raises:
             FileNotFoundError: when a file is missing, before anything is computed.
+            FileExistsError: when a result would replace what this product did not write, or another process writes
+                there; before anything is computed.
             ValueError: when a file is not one volume that can be registered, the label does not lie on the moving
                 image's grid, or it holds ids that are not known; before anything is computed.
         """
@@ -128,15 +139,20 @@ class RegisterFiles:
             if path is not None and not Path(path).is_file():
                 raise FileNotFoundError(f"no such file: --{name} '{path}'.")
         check_files((name, path) for name, path in self.paths.items() if path is not None)
+        with self.output:
+            self.output.refuse_foreign(result_names(self.paths["moving"], self.paths["fixed"]))
+            return self._register()
+
+    def _register(self) -> dict[str, Any]:
         label = {"label": self.paths["moving_label"]} if self.paths["moving_label"] else {}
         moving = load_subject({"image": self.paths["moving"], **label}, self.preprocessing, self.label_ids)
         fixed = load_subject({"image": self.paths["fixed"]}, self.preprocessing, self.label_ids)
         result = register_pair(moving, fixed, self.networks, self.state, self.device, refinement=self.refinement)
         summary = self._summarise(moving, fixed, result)
-        with replacing_results(self.output_dir, RESULTS) as folder:
+        with self.output.replacing(RESULTS) as folder:
             self._write(folder, moving, fixed, result)
-            write_json(folder / "summary.json", summary)
-        logger.info("written to %s", self.output_dir.resolve())
+            write_result(folder / "summary.json", summary)
+        logger.info("written to %s", self.output.path.resolve())
         return summary
 
     @torch.no_grad()

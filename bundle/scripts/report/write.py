@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files.output_folder import OutputFolder
 from ..files.writing import write_text
 from ..pictures.charts import dice_box_plot
 from .comparison import Comparison, comparison_names
@@ -61,6 +62,8 @@ class Report:
             ``registration.csv``, and ``examples``.
         title: what stands at the top of the page.
         compare_with: folder of a second evaluation on the same test cases: the page then sets it beside the first.
+        name: what the page calls the evaluation; None: as its folder is called.
+        overwrite: also replace a page that this product did not write.
     """
 
     def __init__(
@@ -68,8 +71,10 @@ class Report:
         evaluation_dir: str | os.PathLike,
         title: str = "DeepRS evaluation",
         compare_with: str | os.PathLike | None = None,
+        name: str | None = None,
+        overwrite: bool = False,
     ) -> None:
-        self.folder, self.title = Path(evaluation_dir), title
+        self.folder, self.title, self.name, self.overwrite = Path(evaluation_dir), title, name, overwrite
         self.other = None if compare_with is None else Path(compare_with)
 
     def run(self) -> Path:
@@ -77,9 +82,22 @@ class Report:
 
         Raises:
             FileNotFoundError: if a folder or one of its files is missing.
+            FileExistsError: if there is a page that this product did not write, or another process writes there.
             ValueError: if a file lacks what the page shows, or two evaluations have nothing in common.
         """
-        evaluation = read_evaluation(self.folder)
+        if not self.folder.is_dir():
+            read_evaluation(self.folder)  # says what is missing
+        with OutputFolder(self.folder, self.overwrite) as output:
+            page_name = "report.html" if self.other is None else "comparison.html"
+            output.refuse_foreign([page_name])
+            path = self.write()
+            output.record([page_name])
+        logger.info("report written to %s", path)
+        return path
+
+    def write(self) -> Path:
+        """Write the page into a folder that this process has to itself, and return its path."""
+        evaluation = read_evaluation(self.folder, self.name)
         if self.other is None:
             path, content = self.folder / "report.html", report_html(evaluation, self.title)
         else:
@@ -87,7 +105,6 @@ class Report:
             comparison = Comparison(evaluation, read_evaluation(self.other), names)
             path, content = self.folder / "comparison.html", comparison_html(comparison, self.title)
         write_text(path, content)
-        logger.info("report written to %s", path)
         return path
 
 
