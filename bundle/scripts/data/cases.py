@@ -167,9 +167,9 @@ def load_images(
         FileNotFoundError: there is no such folder or file, or no image in it.
         ValueError: two different images have one name.
     """
+    settle(Path(datalist or dataset_dir).expanduser())
     if datalist:
         source = Path(datalist).expanduser()
-        settle(source.parent)
         entries = read_json(source)
         check_lists(entries, source)
         found = [resolve_entry(entry, source, key) for key in lists for entry in entries.get(key) or ()]
@@ -177,7 +177,6 @@ def load_images(
         source = Path(dataset_dir).expanduser()
         if not source.exists():
             raise FileNotFoundError(f"no such file or folder: {source}. Expected a folder of images, or one image.")
-        settle(source if source.is_dir() else source.parent)
         folder = source / "images" if (source / "images").is_dir() else source
         paths = [source.absolute()] if source.is_file() else find_volumes(folder).values()
         found = [resolve_entry(str(path), source, "images") for path in paths]
@@ -195,11 +194,10 @@ def load_images(
 
 def _find_source(folder: Path, datalist: str | Path | None) -> tuple[Path, dict]:
     """Find what states the cases, and read it into the form of a datalist."""
+    settle(Path(datalist).expanduser() if datalist else folder)
     if datalist:
         path = Path(datalist).expanduser()
-        settle(path.parent)
         return path, read_json(path)
-    settle(folder)
     for path in (folder / "datalist.json", folder / "dataset.json"):
         if path.is_file():
             return path, read_json(path)

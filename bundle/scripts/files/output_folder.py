@@ -235,12 +235,12 @@ def stamps(files: Iterable[str | Path]) -> list[list[Any]]:
 
 
 def settle(folder: str | Path) -> None:
-    """Finish what a killed run left half placed, before a folder is read.
+    """Finish what a killed run left half placed, before a folder, or a file in it, is read.
 
     Raises:
         ValueError: it cannot be finished.
     """
-    folder = Path(folder)
+    folder = Path(folder) if Path(folder).is_dir() else Path(folder).parent
     if not (folder / JOURNAL).is_file():
         return
     try:

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -70,7 +71,7 @@ def told(error: OSError, path: Path) -> OSError:
     room = ""
     with suppress(OSError):
         room = f" {shutil.disk_usage(path.parent).free // 2**20} MiB are free there."
-    return OSError(error.errno, f"'{path}' could not be written: {error.strerror or error}.{room}")
+    return OSError(error.errno or errno.EIO, f"'{path}' could not be written: {error.strerror or error}.{room}")
 
 
 def clear_temporaries(folder: Path) -> None:

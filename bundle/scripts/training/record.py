@@ -85,7 +85,7 @@ def with_references(parser: ConfigParser, ids: Sequence[str], known: Mapping[str
 
 
 def settings_of_run(weights: str | Path, left_out: Sequence[str]) -> dict[str, Any]:
-    """What the results of a run depend on besides its inputs, as a stopped run is only gone on with where it is the same.
+    """What the results of a run depend on besides its inputs: a stopped run is gone on with only where it is the same.
 
     Args:
         weights: their folder.
