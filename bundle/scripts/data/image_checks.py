@@ -129,6 +129,13 @@ class ImageCheck:
         """
         self._leave_out_label_maps()
         self.results.begin(self.cases)
+        try:
+            return self.results.left(self._usable())
+        except BaseException:
+            self.results.close()
+            raise
+
+    def _usable(self) -> list[Mapping[str, str]]:
         found = for_each(self.cases, lambda case: _file_faults(case["image"], "image"), "Checking images")
         faulty = [(case, faults) for case, faults in zip(self.cases, found, strict=True) if faults]
         self.failures = [Failure(case["case"], f"{case['image']}: {faults[0]}") for case, faults in faulty]
@@ -136,7 +143,7 @@ class ImageCheck:
             logger.error("left out: %s", failure)
         if len(faulty) == len(self.cases):
             self.report()
-        return self.results.left([case for case, faults in zip(self.cases, found, strict=True) if not faults])
+        return [case for case, faults in zip(self.cases, found, strict=True) if not faults]
 
     def report(self) -> None:
         """Tell at the end which images were left out.

@@ -30,9 +30,10 @@ from ..fields.metrics import dice_per_structure, folding_percent, sdlogj, surfac
 from ..fields.world import sample_label_at
 from ..files import processes
 from ..files.each_case import for_each
+from ..files.marks import KEY, written_by
 from ..files.output_folder import OutputFolder
 from ..files.tables import write_csv
-from ..files.writing import write_result
+from ..files.writing import write_json
 from ..joint.state import PairState
 from ..registration.pair import Registered, Subject, load_subject, points_on_fixed_file, register_pair
 from ..registration.refinement import Refinement
@@ -142,7 +143,11 @@ class Evaluation:
             self.landmarks.check(pairs)
         self._refuse_what_cannot_be_scored(pairs)
         largest = check_cases(itertools.chain(self.cases.test, *pairs), self.cases.label_ids)
-        metrics: dict[str, Any] = {"structures": list(self.cases.structures), "config": self.provenance}
+        metrics: dict[str, Any] = {
+            "structures": list(self.cases.structures),
+            "config": self.provenance,
+            KEY: written_by(),
+        }
         rows, examples = {}, {}
         if "segmentation" in self.tasks and self.cases.test:
             rows["segmentation"], examples["segmentation"] = self._segment_all()
@@ -160,7 +165,7 @@ class Evaluation:
                 write_csv(folder / f"{table}.csv", rows.get(table, []))
             for task in ("segmentation", "registration"):
                 write_examples(folder, task, examples.get(task, []))
-            write_result(folder / "metrics.json", metrics)
+            write_json(folder / "metrics.json", metrics)
             if self.report:
                 Report(folder, name=self.output.path.resolve().name).write()
         logger.info("\n%s", format_table(metrics))

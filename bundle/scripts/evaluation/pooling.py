@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from ..files.marks import KEY, written_by
 from ..files.output_folder import OutputFolder
 from ..files.tables import write_csv
-from ..files.writing import write_result
+from ..files.writing import write_json
 from ..report.comparison import distinct_names
 from ..report.evaluation_folder import CASE_KEYS, RESULTS, Evaluation, mean_of, read_evaluation
 from ..report.scores import OVERLAPS, format_table, mean_std, summarise, summarise_registration, write_examples
@@ -97,6 +98,7 @@ class Pool:
             "structures": list(first.structures),
             "config": {"evaluations": [str(folder) for folder in self.folders]},
             "between_evaluations": {task: _between(runs, task) for task in rows},
+            KEY: written_by(),
         }
         if "segmentation" in rows:
             metrics["segmentation"] = summarise(rows["segmentation"], CASE_KEYS["segmentation"], first.structures)
@@ -107,7 +109,7 @@ class Pool:
                 write_csv(folder / f"{task}.csv", rows.get(task, []))
                 write_examples(folder, task, _examples(runs, task, rows[task]) if task in rows else [])
             write_csv(folder / "landmarks.csv", landmarks)
-            write_result(folder / "metrics.json", metrics)
+            write_json(folder / "metrics.json", metrics)
             Report(folder, self.title, name=self.output.path.resolve().name).write()
         logger.info("\n%s\n%s", format_table(metrics), _format_between(metrics["between_evaluations"]))
         return metrics

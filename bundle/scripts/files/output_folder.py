@@ -117,7 +117,7 @@ class OutputFolder:
                 changed since.
         """
         files = {} if self.overwrite else listed(self.path)
-        there = [str(name) for name in names if (self.path / name).exists()]
+        there = [name for name in map(self._relative, names) if (self.path / name).exists()]
         if self.overwrite:  # a folder is nothing that a file could replace
             foreign = [name for name in there if not (self.path / name).is_file()]
         else:
@@ -154,14 +154,16 @@ class OutputFolder:
 
     def staged(self, target: str | Path) -> Path:
         """Where to write a file that will be `target`, in this folder or elsewhere, when all results are there."""
-        target = Path(target)
-        if not target.is_absolute():
-            return self.staging / target
-        with suppress(ValueError):
-            return self.staging / target.relative_to(self.path.absolute())
-        name = f"{OUTSIDE}/{len(self._elsewhere)}_{target.name}"
-        self._elsewhere[name] = target
+        name = self._relative(target)
+        if Path(name).is_absolute():
+            self._elsewhere[name := f"{OUTSIDE}/{len(self._elsewhere)}_{Path(target).name}"] = Path(target)
         return self.staging / name
+
+    def _relative(self, target: str | Path) -> str:
+        """A name relative to the folder as it is, and an absolute one in it made so."""
+        with suppress(ValueError):
+            return Path(target).relative_to(self.path.absolute()).as_posix()
+        return Path(target).as_posix()
 
     def place(self, earlier: Iterable[str] = ()) -> None:
         """Put all that lies ready into its place.

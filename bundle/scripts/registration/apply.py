@@ -31,8 +31,9 @@ from ..fields.transforms import Chain, WorldTransform
 from ..fields.volumes import write_volume
 from ..fields.world import sample_at, sample_label_at
 from ..files.datalist import case_name
+from ..files.marks import KEY, written_by
 from ..files.output_folder import OutputFolder
-from ..files.writing import write_result
+from ..files.writing import write_json
 from .restore import smallest_type
 
 __all__ = ["ApplyTransform"]
@@ -118,13 +119,14 @@ class ApplyTransform:
             self._write_volumes(chain, staged)
         for path, point_set in point_sets.items():
             _transform_points(chain, point_set, path, staged["points", path])
-        summary = {
+        summary: dict[str, Any] = {
             "transform": [dict(entry) if isinstance(entry, Mapping) else str(entry) for entry in self.transforms],
             "inverse": self.inverse,
             "written": [str(target) for target in targets.values()],
             "inverses_of_fields": chain.report(),
+            KEY: written_by(),
         }
-        write_result(self.output.staged("summary.json"), summary)
+        write_json(self.output.staged("summary.json"), summary)
         for entry in summary["inverses_of_fields"]:
             _tell_residual(entry)
         logger.info("written to %s: %s", self.output_dir.resolve(), ", ".join(each.name for each in targets.values()))
