@@ -143,11 +143,8 @@ class Evaluation:
             self.landmarks.check(pairs)
         self._refuse_what_cannot_be_scored(pairs)
         largest = check_cases(itertools.chain(self.cases.test, *pairs), self.cases.label_ids)
-        metrics: dict[str, Any] = {
-            "structures": list(self.cases.structures),
-            "config": self.provenance,
-            KEY: written_by(),
-        }
+        metrics: dict[str, Any] = {KEY: written_by(), "config": self.provenance}
+        metrics["structures"] = list(self.cases.structures)
         rows, examples = {}, {}
         if "segmentation" in self.tasks and self.cases.test:
             rows["segmentation"], examples["segmentation"] = self._segment_all()
