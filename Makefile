@@ -96,9 +96,6 @@ zoo: $(READY)  ## the bundle as it goes to the model zoo, as a folder and zipped
 	@test -f "$(OUT)/deeprs/LICENSE" || { echo 'make zoo: git lists no file of bundle/. Run it in a clone.' >&2; exit 2; }
 	@test -z "$$(find "$(OUT)/deeprs" -size +25M -print)" || { echo 'make zoo: the model zoo takes files of up to 25 MB;' \
 		'list larger ones in large_files.yml, with their address and hash:' $$(find "$(OUT)/deeprs" -size +25M) >&2; exit 2; }
-	@# the zoo's isort does not know that scripts/ is ours
-	cd "$(OUT)" && $(PY) -m ruff check --quiet --isolated --line-length 120 --select I --fix deeprs \
-		--config 'lint.isort.known-third-party = ["scripts"]'
 	cd "$(OUT)" && $(PY) -m zipfile -c deeprs.zip deeprs
 
 clean:  ## remove caches and build leftovers; .venv and output/ stay

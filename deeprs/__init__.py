@@ -11,8 +11,8 @@
 
 """DeepRS installed: the command ``deeprs``, and :func:`register` and :func:`segment` for Python.
 
-The bundle, which MONAI runs by itself, lies beside this module as ``deeprs/bundle``. Importing this module costs nothing:
-PyTorch and MONAI are imported by what needs them.
+The bundle, which MONAI runs by itself, lies beside this module as ``deeprs/bundle``. Importing this module costs
+nothing: PyTorch and MONAI are imported by what needs them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BUNDLE", "register", "segment"]
+__all__ = ["BUNDLE", "LabelMap", "Registration", "Volume", "register", "segment"]
 __version__ = "0.6.1"
 
 #: the bundle: configs, scripts, weights and documents
@@ -32,6 +32,6 @@ if not BUNDLE.is_dir():  # in a clone it lies beside this folder
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("register", "segment"):
+    if name in __all__:
         return getattr(import_module(".api", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

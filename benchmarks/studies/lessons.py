@@ -244,7 +244,12 @@ def _set_lesson(parser: ConfigParser, lesson: str, entries: dict[str, Any]) -> N
         "discriminator_def::noise_std": 0.0,
         **{f"discriminator_def::{key}": value for key, value in about.get("discriminator", {}).items()},
         "discriminator_def::network::in_channels": "$2 * (1 + @num_classes)" if eyes else 2,
-        "state": {"_target_": "lessons.LessonState", "_mode_": "callable", "num_classes": "@num_classes", "eyes": eyes},
+        "state": {
+            "_target_": "benchmarks.studies.lessons.LessonState",
+            "_mode_": "callable",
+            "num_classes": "@num_classes",
+            "eyes": eyes,
+        },
         "train::handlers": [],
         "train::trainer::output": {},
         "train::sampler::kinds": {"labeled_labeled": 1.0} if about.get("labeled") else {"unlabeled_unlabeled": 1.0},

@@ -11,8 +11,8 @@
 
 """The code of the DeepRS bundle, in rooms: each imports from the rooms above it in this list, and from no other.
 
-files, fields, data, losses, networks, pictures, joint, methods, training, registration, alignment, report, evaluation,
-phantom, label. The contract that holds it is in ``pyproject.toml``. What a config names is an attribute of its room:
+files, fields, data, losses, matching, networks, pictures, joint, methods, training, registration, alignment, report,
+evaluation, phantom, label. (The plan had fifteen; `matching` is what needs no network.) The contract that holds it is in ``pyproject.toml``. What a config names is an attribute of its room:
 ``scripts.joint.Term``.
 """
 

@@ -90,8 +90,8 @@ def stderr_of(command, folder):
 SCRIPT = """
 import json
 from pathlib import Path
-from scripts.datalist import read_json
-from scripts.errors import show_cause_last
+from scripts.files.datalist import read_json
+from scripts.files.errors import show_cause_last
 
 show_cause_last()
 try:
@@ -117,7 +117,7 @@ def test_the_last_line_of_a_failed_process_is_the_cause_and_the_traceback_stays(
 
 
 def test_an_error_that_nothing_wraps_is_shown_once(tmp_path):
-    script = 'from scripts.errors import show_cause_last\nshow_cause_last()\nraise ValueError("no such case")'
+    script = 'from scripts.files.errors import show_cause_last\nshow_cause_last()\nraise ValueError("no such case")'
     lines = stderr_of(["-c", script], tmp_path).splitlines()
     assert lines[-1] == "ValueError: no such case" and lines.count(lines[-1]) == 1
 
@@ -130,7 +130,7 @@ def test_an_error_that_nothing_wraps_is_shown_once(tmp_path):
     ],
 )
 def test_where_memory_ran_out_the_last_line_says_what_to_do(statement, error, tmp_path):
-    script = f"import torch\nfrom scripts.errors import show_cause_last\nshow_cause_last()\n{statement}"
+    script = f"import torch\nfrom scripts.files.errors import show_cause_last\nshow_cause_last()\n{statement}"
     *_, raised, empty, last = stderr_of(["-c", script], tmp_path).splitlines()
     assert raised.startswith(error) and not empty
     knobs = ["run/bf16.yaml", "spatial_size", "pixdim", "run/low_memory.yaml", "run/fused.yaml"]

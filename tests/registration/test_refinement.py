@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from pydoc import locate
 
 import nibabel as nib
 import pytest
@@ -191,7 +192,7 @@ def register(phantoms: Path, trained: Path, out: Path, **entries) -> dict:
     configs = ["register.yaml", str(trained / "model.yaml")]
     with workflow(configs, "infer", run_id="registering", properties_path=None, **entries) as registering:
         state = registering.parser.get_parsed_content("state")
-        assert f"{state.func.__module__}.{state.func.__name__}" == model["state"]["_target_"]
+        assert state.func is locate(model["state"]["_target_"])
         registering.run()
     return json.loads((out / "summary.json").read_text())
 

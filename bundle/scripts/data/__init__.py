@@ -23,6 +23,7 @@ __getattr__, __all__ = lazily(
     label_map_folder=["LabelMapFolder"],
     mmwhs=["load_mmwhs"],
     pairs=["PairDataset"],
+    preprocessing=["Preprocessing"],
     samplers=["PairSampler", "RingSampler"],
     transforms=["ClassesToLabelsd", "LabelsToClassesd", "SafeSpacingd", "SaveLabelMapd"],
     voxel_size_warning=["VoxelSizeWarningd"],

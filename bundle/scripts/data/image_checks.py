@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What is asked of files that had no data check before them: those to segment, to register, to apply a transform to."""
+"""What is asked of volumes without a data check before them: those to segment, register, or apply a transform to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from monai.transforms import MapTransform
 from ..files.each_case import Failure, for_each
 from .label_map_folder import LabelMapFolder
 from .transforms import SEGMENTED, describe_strays, find_strays
-from .volumes import Volume, grid_faults, image_faults, read_volume, shape_faults
+from .volumes import Volume, grid_faults, image_faults, read_volume, shape_faults, volume_faults
 
 __all__ = ["CheckImaged", "ImageCheck", "check_cases", "check_files", "fill_number"]
 
@@ -45,20 +45,21 @@ def fill_number(value: Any) -> float:
         raise ValueError(f"--fill_value '{value}': expected a number, that of air: 0 for MR, -1024 for CT.") from error
 
 
-def check_files(files: Iterable[tuple[str, str | Path]], may_be_constant: bool = False) -> None:
-    """Refuse files that nothing can be computed from, all at once.
+def check_files(files: Iterable[tuple[str, str | Path | Volume]], may_be_constant: bool = False) -> None:
+    """Refuse files, or volumes in memory, that nothing can be computed from, all at once.
 
     Args:
-        files: (option, path); an option that ends in ``label`` is one of a label, and the values are not looked at.
+        files: (option, path or volume); an option that ends in ``label`` is one of a label, and the values are not
+            looked at.
         may_be_constant: let images pass that have one value only.
 
     Raises:
         ValueError: names each faulty file, its option, what is wrong, and what to do.
     """
     faults = [
-        f"--{option} '{path}': {fault}"
-        for option, path in files
-        for fault in _file_faults(path, "label" if option.endswith("label") else "image", may_be_constant)
+        (f"{option}: " if isinstance(file, Volume) else f"--{option} '{file}': ") + fault
+        for option, file in files
+        for fault in _file_faults(file, "label" if option.endswith("label") else "image", may_be_constant)
     ]
     if faults:
         raise ValueError("\n".join(faults))
@@ -97,10 +98,13 @@ def _case_faults(case: Mapping[str, str], label_ids: Sequence[int]) -> tuple[int
     return 0 if image is None else image.array.size, faults
 
 
-def _file_faults(path: str | Path, what: str, may_be_constant: bool = False) -> list[str]:
+def _file_faults(file: str | Path | Volume, what: str, may_be_constant: bool = False) -> list[str]:
     faults: list[str] = []
-    volume = read_volume(str(path), what, faults)
-    return faults if volume is None or what == "label" else image_faults(volume, may_be_constant)
+    if isinstance(file, Volume):
+        volume, faults = file, volume_faults(file, what, "an array in memory")
+    else:
+        volume = read_volume(str(file), what, faults)
+    return faults if faults or what == "label" else image_faults(volume, may_be_constant)
 
 
 class ImageCheck:

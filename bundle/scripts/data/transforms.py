@@ -14,21 +14,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, SaveImaged, Spacingd
+from monai.transforms import LoadImaged, MapTransform, SaveImaged, Spacingd
 from monai.utils import convert_to_dst_type, convert_to_tensor
 
 from ..fields.volumes import write_volume
 from ..files.datalist import case_name
 from ..files.marks import is_marked
+from .volumes import Volume
 
-__all__ = ["ClassesToLabelsd", "LabelsToClassesd", "SafeSpacingd", "SaveLabelMapd", "describe_strays", "find_strays"]
+__all__ = [
+    "ClassesToLabelsd",
+    "LabelsToClassesd",
+    "SafeSpacingd",
+    "SaveLabelMapd",
+    "describe_strays",
+    "find_strays",
+    "preprocess",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -176,6 +185,24 @@ class SafeSpacingd(Spacingd):
         return d | {key: resampled[alias] for key, alias in self._aliases.items() if alias in resampled}
 
 
+def preprocess(preprocessing: Callable, image: str | Path | Volume, name: str) -> Any:
+    """Preprocess an image for the networks.
+
+    Args:
+        preprocessing: dictionary transforms that start from the path of ``image``. A volume enters behind
+            ``LoadImaged``.
+        image: a path, or a volume in memory.
+        name: of a volume in memory, for messages.
+
+    Returns:
+        The image as the networks see it, (1, D, H, W) with its affine and what was done to it.
+    """
+    if not isinstance(image, Volume):
+        return preprocessing({"image": image})["image"]
+    loading = preprocessing.get_index_of_first(lambda transform: isinstance(transform, LoadImaged))
+    return preprocessing({"image": image.as_image(name)}, start=loading + 1)["image"]
+
+
 def find_strays(values: torch.Tensor, known: Sequence[int]) -> dict[float, int]:
     """Find what is neither background nor a known id.
 
@@ -239,5 +266,5 @@ def _check_ids(label_ids: Sequence[int]) -> tuple[int, ...]:
 def _name_of(data: Mapping[Hashable, Any], key: Hashable) -> str:
     """The case, and the file where it is known, for messages."""
     path = str(getattr(data[key], "meta", {}).get("filename_or_obj", ""))
-    case = f"case '{data.get('case') or case_name(path)}'"
-    return f"{case} ({path})" if path else case
+    name = data.get("case") or case_name(path)
+    return f"case '{name}'" + (f" ({path})" if path not in ("", name) else "")

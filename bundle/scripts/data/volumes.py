@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""One volume of a file, as it is stored, and the faults that can be seen in it alone or beside its label."""
+"""One volume, of a file as it is stored or in memory, and the faults that show in it alone or beside its label."""
 
 from __future__ import annotations
 
@@ -18,17 +18,25 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from monai.data import ITKReader, NibabelReader
+import torch
+from monai.data import ITKReader, MetaTensor, NibabelReader
 
-__all__ = ["Volume", "grid_faults", "image_faults", "read_volume", "shape_faults"]
+from ..fields.volumes import write_volume
+
+__all__ = ["Volume", "grid_faults", "image_faults", "read_volume", "shape_faults", "volume_faults"]
 
 
 GRID_TOLERANCE = 0.1  # voxels between the outermost voxels of an image and its label
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume:
-    """A file's array with its axes as stored, and its voxel to RAS mm matrix."""
+    """An array with its axes as stored, and where in the world its voxels lie.
+
+    Args:
+        array: (X, Y, Z); of a displacement (X, Y, Z, 3).
+        affine: (4, 4), voxel to RAS mm, as nibabel and MONAI have it.
+    """
 
     array: np.ndarray
     affine: np.ndarray
@@ -40,6 +48,24 @@ class Volume:
     @property
     def orientation(self) -> str:
         return "".join(axis or "?" for axis in nib.aff2axcodes(self.affine))
+
+    def __repr__(self) -> str:
+        shape, spacing = ("x".join(map(str, self.array.shape)), " x ".join(f"{mm:.4g}" for mm in self.spacing))
+        return f"{type(self).__name__}({shape} {self.array.dtype}, {spacing} mm, {self.orientation})"
+
+    def as_image(self, name: str) -> MetaTensor:
+        """What MONAI's ``LoadImage`` makes of a file of this name and content: (1, X, Y, Z) float32 with its affine."""
+        array = torch.from_numpy(np.array(self.array, dtype=np.float32, order="C"))  # a copy, whatever is done to it
+        affine = torch.from_numpy(np.array(self.affine, dtype=np.float64))
+        return MetaTensor(array[None], affine=affine, meta={"filename_or_obj": name})
+
+    def save(self, path: str | Path) -> None:
+        """Write it as NIfTI, with the affine in both sform and qform.
+
+        Args:
+            path: ends in ``.nii.gz`` or ``.nii``.
+        """
+        write_volume(path, self.array, self.affine)
 
 
 def read_volume(path: str, what: str, faults: list[str]) -> Volume | None:
@@ -68,11 +94,16 @@ def read_volume(path: str, what: str, faults: list[str]) -> Volume | None:
         return None
     if array.ndim == 4 and array.shape[-1] == 1:
         array = array[..., 0]
-    affine = np.asarray(meta["affine"], dtype=float)
-    if unlike := shape_faults(array, what, path) or affine_faults(affine, what, path):
+    volume = Volume(array, np.asarray(meta["affine"], dtype=float))
+    if unlike := volume_faults(volume, what, path):
         faults += unlike
         return None
-    return Volume(array.astype(array.dtype.newbyteorder("="), copy=False), affine)
+    return Volume(array.astype(array.dtype.newbyteorder("="), copy=False), volume.affine)
+
+
+def volume_faults(volume: Volume, what: str, path: str) -> list[str]:
+    """Say where a volume is none, or lies nowhere; ``what`` and ``path`` are for the fault."""
+    return shape_faults(volume.array, what, path) or affine_faults(volume.affine, what, path)
 
 
 def shape_faults(array: np.ndarray, what: str, path: str) -> list[str]:
@@ -88,11 +119,11 @@ def shape_faults(array: np.ndarray, what: str, path: str) -> list[str]:
 
 def affine_faults(affine: np.ndarray, what: str, path: str) -> list[str]:
     """Say where the header of a file puts its voxels nowhere; ``what`` and ``path`` are for the fault."""
-    if np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-15:
+    if affine.shape == (4, 4) and np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-15:
         return []
     return [
         f"the {what} has a header that puts its voxels nowhere: its matrix {affine[:3].tolist()} is not finite, or "
-        f"flat. Export the file again.\n  {path}"
+        f"flat, or not 4x4. Export the file again.\n  {path}"
     ]
 
 

@@ -34,7 +34,8 @@ from ..files.whole import sync
 from ..files.writing import temporary_name, told, write_text
 from ..networks.sizes import check_multiple
 from ..networks.weights import FILES, bundle_root, load_all, save_atomically
-from ..training.record import config_parser, to_yaml, with_references
+from ..training.config_of_run import config_parser
+from ..training.record import to_yaml, with_references
 from .rounds import load_fitting
 
 __all__ = ["LabelBundle", "metadata_of"]

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ import torch
 from monai.transforms import LoadImage
 
 from ..data.crop_warning import outside_crop_percent, warn_of_crop
-from ..data.transforms import LabelsToClassesd
+from ..data.transforms import LabelsToClassesd, preprocess
 from ..data.volumes import Volume, grid_faults
 from ..fields.grids import spacing_of
 from ..fields.world import moving_points
@@ -35,7 +36,7 @@ from .refinement import Refinement
 
 @dataclass
 class Subject:
-    """One volume, as it lies on disk and as the networks see it.
+    """One volume, as it lies on disk or in memory, and as the networks see it.
 
     Args:
         case: its name.
@@ -72,11 +73,12 @@ class Registered:
     seconds: float
 
 
-def load_subject(case: Mapping[str, str], preprocessing: Callable, label_ids: Sequence[int]) -> Subject:
+def load_subject(case: Mapping[str, Any], preprocessing: Callable, label_ids: Sequence[int]) -> Subject:
     """Read a case, both as it is and preprocessed, and warn where much of it is outside of what the networks see.
 
     Args:
-        case: ``image`` and, where there is one, ``label``: paths.
+        case: ``image`` and, where there is one, ``label``: paths, or volumes in memory; ``case``, its name, which is
+            that of the image's file unless it is given.
         preprocessing: dictionary transforms that start from the path of ``image`` and tolerate a missing ``label``.
         label_ids: ids of the structures on disk, in the order of the classes.
 
@@ -86,18 +88,24 @@ def load_subject(case: Mapping[str, str], preprocessing: Callable, label_ids: Se
     Raises:
         ValueError: when image and label do not share a grid, or the label holds an id that is not known.
     """
-    load, name = LoadImage(ensure_channel_first=True), case.get("case", case_name(case["image"]))
-    image, label = load(case["image"]), None
+    name = case.get("case") or case_name(case["image"])
+    image, label = _load(case["image"], name), None
     if "label" in case:
-        label = LabelsToClassesd(keys=["label"], label_ids=label_ids)({"label": load(case["label"])})["label"]
+        ids = {"label": _load(case["label"], f"{name}_label")}
+        label = LabelsToClassesd(keys=["label"], label_ids=label_ids)(ids)["label"]
         volumes = (Volume(volume[0].numpy(), np.asarray(volume.affine)) for volume in (image, label))
         if faults := grid_faults(*volumes):
             raise ValueError(f"case '{name}': {faults[0]}")
-    network, outside = preprocessing({"image": case["image"]})["image"], 0.0
+    network, outside = preprocess(preprocessing, case["image"], name), 0.0
     if isinstance(network, torch.Tensor):  # methods without networks, of the benchmarks, preprocess nothing
         outside = outside_crop_percent(image, network)
-        warn_of_crop(str(case["image"]), outside, tuple(network.shape[1:]))
+        warn_of_crop(str(image.meta["filename_or_obj"]), outside, tuple(network.shape[1:]))
     return Subject(name, image, network, label, outside)
+
+
+def _load(volume: str | Path | Volume, name: str) -> Any:
+    """As it is, (1, X, Y, Z) with its affine."""
+    return volume.as_image(name) if isinstance(volume, Volume) else LoadImage(ensure_channel_first=True)(volume)
 
 
 @torch.no_grad()

@@ -31,29 +31,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..data.image_checks import check_files, fill_number
-from ..fields.grids import spacing_of, voxel_points
-from ..fields.metrics import folding_percent, jacobian_at_grid, sdlogj
+from ..data.volumes import Volume
 from ..fields.transform_files import write_displacement, write_field_transform
 from ..fields.volumes import write_volume
-from ..fields.warping import warp
-from ..fields.world import displacement_lps, moving_points, sample_at, sample_label_at
 from ..files.datalist import case_name
 from ..files.output_folder import OutputFolder
 from ..files.writing import write_result
 from ..joint.state import PairState
-from ..training.pair_picture import draw_pair, write_picture
-from .pair import Registered, Subject, load_subject, local_ncc, points_on_fixed_file, register_pair
+from ..training.pair_picture import write_picture
+from .pair import Subject, load_subject, register_pair
+from .pair_result import PairResult, field_files, pair_result
 from .refinement import Refinement
 
 logger = logging.getLogger(__name__)
-
-
-#: of what registering writes, as ITK has it
-DIRECTION = "points from fixed to moving, images from moving to fixed"
 
 
 #: what registering may write beside the field, which is named after its pair
@@ -63,14 +56,13 @@ VOLUMES = ("warped", "warped_label", "jacobian", "confidence")
 RESULTS = {*(f"{name}.nii.gz" for name in VOLUMES), "picture.png", "summary.json"}
 
 
-def field_files(moving: str, fixed: str) -> tuple[str, str]:
-    """Names of the two files of a field, which say what it leads from and to: as NIfTI and as a transform of ITK."""
-    return f"{moving}_to_{fixed}_warp.nii.gz", f"{moving}_to_{fixed}_transform.h5"
-
-
-def result_names(moving: str, fixed: str) -> list[str]:
+def result_names(moving: str | Path | Volume, fixed: str | Path | Volume) -> list[str]:
     """All files that registering one image onto another may write."""
-    return [*sorted(RESULTS), *field_files(case_name(moving), case_name(fixed))]
+    names = [
+        role if isinstance(image, Volume) else case_name(image)
+        for role, image in zip(("moving", "fixed"), (moving, fixed), strict=True)
+    ]
+    return [*sorted(RESULTS), *field_files(*names)]
 
 
 class RegisterFiles:
@@ -84,14 +76,14 @@ class RegisterFiles:
     before is replaced as a whole, once the new one is complete; fields of other pairs stay.
 
     Args:
-        moving: path of the image that is pulled.
-        fixed: path of the image that stays.
+        moving: the image that is pulled: a path, or a volume in memory.
+        fixed: the image that stays, likewise.
         output_dir: where the files go.
         preprocessing: as in training.
         networks: ``registration``, and whatever else the state of the recipe reads.
         state: makes the state of a pair.
         labels: ids of the structures -> names.
-        moving_label: path of a label of the moving image.
+        moving_label: a label of the moving image, likewise.
         fill_value: intensity of the warped image where it comes from outside the moving one (-1024 for CT).
         refinement: improves the field of this pair.
         device: where the networks are.
@@ -100,20 +92,21 @@ class RegisterFiles:
 
     def __init__(
         self,
-        moving: str,
-        fixed: str,
+        moving: str | Path | Volume,
+        fixed: str | Path | Volume,
         output_dir: str,
         preprocessing: Callable,
         networks: Mapping[str, torch.nn.Module],
         state: Callable[..., PairState],
         labels: Mapping[str, str],
-        moving_label: str | None = None,
+        moving_label: str | Path | Volume | None = None,
         fill_value: float = 0.0,
         refinement: Refinement | None = None,
         device: torch.device | str = "cpu",
         overwrite: bool = False,
     ) -> None:
-        self.paths = {"moving": moving, "fixed": fixed, "moving_label": moving_label}
+        given = {"moving": moving, "fixed": fixed, "moving_label": moving_label}
+        self.given = {name: source for name, source in given.items() if source is not None}
         self.output, self.preprocessing = OutputFolder(output_dir, overwrite), preprocessing
         self.networks, self.state, self.device = dict(networks), state, device
         self.refinement = refinement
@@ -127,96 +120,89 @@ class RegisterFiles:
             What ``summary.json`` holds.
 
         Raises:
-            FileNotFoundError: when a file is missing, before anything is computed.
+            FileNotFoundError, ValueError: see :meth:`compute`; before anything is computed.
             FileExistsError: when a result would replace what this product did not write, or another process writes
                 there; before anything is computed.
-            ValueError: when a file is not one volume that can be registered, the label does not lie on the moving
+        """
+        self._check()
+        with self.output:
+            self.output.refuse_foreign(result_names(self.given["moving"], self.given["fixed"]))
+            result = self._compute()
+            _place(self.output, result)
+        return dict(result.summary)
+
+    def compute(self) -> PairResult:
+        """Register.
+
+        Returns:
+            All that :meth:`run` writes, in memory.
+
+        Raises:
+            FileNotFoundError: when a file is missing, before anything is computed.
+            ValueError: when an image is not one volume that can be registered, the label does not lie on the moving
                 image's grid, or it holds ids that are not known; before anything is computed.
         """
-        for name, path in self.paths.items():
-            if path is None and name != "moving_label":
+        self._check()
+        return self._compute()
+
+    def _check(self) -> None:
+        for name in ("moving", "fixed"):
+            if name not in self.given:
                 raise ValueError(f"--{name} is missing: registering takes --moving FILE --fixed FILE --output_dir DIR.")
-            if path is not None and not Path(path).is_file():
-                raise FileNotFoundError(f"no such file: --{name} '{path}'.")
-        check_files((name, path) for name, path in self.paths.items() if path is not None)
-        with self.output:
-            self.output.refuse_foreign(result_names(self.paths["moving"], self.paths["fixed"]))
-            return self._register()
+        for name, source in self.given.items():
+            if not isinstance(source, Volume) and not Path(source).is_file():
+                raise FileNotFoundError(f"no such file: --{name} '{source}'.")
+        check_files(self.given.items())
 
-    def _register(self) -> dict[str, Any]:
-        label = {"label": self.paths["moving_label"]} if self.paths["moving_label"] else {}
-        moving = load_subject({"image": self.paths["moving"], **label}, self.preprocessing, self.label_ids)
-        fixed = load_subject({"image": self.paths["fixed"]}, self.preprocessing, self.label_ids)
-        result = register_pair(moving, fixed, self.networks, self.state, self.device, refinement=self.refinement)
-        summary = self._summarise(moving, fixed, result)
-        with self.output.replacing(RESULTS) as folder:
-            self._write(folder, moving, fixed, result)
-            write_result(folder / "summary.json", summary)
-        logger.info("written to %s", self.output.path.resolve())
-        return summary
+    def _compute(self) -> PairResult:
+        moving, fixed = (self._subject(role) for role in ("moving", "fixed"))
+        registered = register_pair(moving, fixed, self.networks, self.state, self.device, refinement=self.refinement)
+        names = {role: _name(role, self.given[role]) for role in ("moving", "fixed")}
+        return pair_result(moving, fixed, registered, self.label_ids, self.fill_value, names)
 
-    @torch.no_grad()
-    def _write(self, folder: Path, moving: Subject, fixed: Subject, result: Registered) -> None:
-        _write_field(folder, moving, fixed, result.ddf)  # first, as it refuses grids that no ITK image can have
-        self._write_warped(folder, moving, fixed, result.ddf)
-        if result.pair.has_confidence:
-            confidence = result.pair.confidence[0].float().cpu()
-            here = voxel_points(fixed.file.shape[1:], fixed.file.affine)
-            _write_map(folder / "confidence.nii.gz", sample_at(confidence, fixed.network.affine, here)[0], fixed)
-        write_picture(folder / "picture.png", self._draw(moving, fixed, result.pair))
-
-    def _write_warped(self, folder: Path, moving: Subject, fixed: Subject, ddf: torch.Tensor) -> None:
-        points = points_on_fixed_file(ddf, moving, fixed)
-        warped = sample_at(moving.file.as_tensor().float(), moving.file.affine, points, fill=self.fill_value)
-        _write_map(folder / "warped.nii.gz", warped[0], fixed)
-        if moving.label is not None:
-            classes = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)[0].numpy()
-            ids = np.array([0, *self.label_ids], dtype=np.int16 if max(self.label_ids) < 2**15 else np.int32)
-            write_volume(folder / "warped_label.nii.gz", ids[classes], fixed.file.affine)
-
-    def _draw(self, moving: Subject, fixed: Subject, pair: PairState) -> np.ndarray:
-        spacing = spacing_of(fixed.network.affine)
-        if moving.label is not None:
-            grid = (fixed.network.affine, fixed.network.shape[1:])
-            points = moving_points(pair.ddf.cpu(), fixed.network.affine, moving.network.affine, *grid)
-            carried = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)[0]
-            return draw_pair(pair, spacing, carried, outlined="warped label")
-        segmented = pair.fixed_pred[0].argmax(0) if "segmentation" in pair.networks else None
-        return draw_pair(pair, spacing, segmented)
-
-    def _summarise(self, moving: Subject, fixed: Subject, result: Registered) -> dict[str, Any]:
-        summary = {
-            "moving": str(self.paths["moving"]),
-            "fixed": str(self.paths["fixed"]),
-            "transforms": list(field_files(moving.case, fixed.case)),  # one transform in two formats
-            "direction": DIRECTION,
-            "outside_crop_percent": {  # what the networks do not see
-                "moving": moving.outside_crop_percent,
-                "fixed": fixed.outside_crop_percent,
-            },
-            "local_ncc_before": local_ncc(result.pair.moving_image, result.pair.fixed_image),
-            "local_ncc_after": local_ncc(warp(result.pair.moving_image, result.ddf), result.pair.fixed_image),
-            "folding_percent": float(folding_percent(result.ddf)),
-            "sdlogj": float(sdlogj(result.ddf)),
-            "mean_displacement_voxels": float(result.ddf.norm(dim=1).mean()),
-            "seconds": result.seconds,
-        }
-        logger.info(
-            "registered: local NCC %(local_ncc_before).3f -> %(local_ncc_after).3f, folding "
-            "%(folding_percent).3f %%, %(seconds).2f s",
-            summary,
-        )
-        return summary
+    def _subject(self, role: str) -> Subject:
+        case = {"image": self.given[role]}
+        if isinstance(case["image"], Volume):
+            case["case"] = role
+        if f"{role}_label" in self.given:
+            case["label"] = self.given[f"{role}_label"]
+        return load_subject(case, self.preprocessing, self.label_ids)
 
 
-def _write_field(folder: Path, moving: Subject, fixed: Subject, ddf: torch.Tensor) -> None:
-    field = (ddf.cpu(), fixed.network.affine, moving.network.affine, fixed.file.affine, fixed.file.shape[1:])
-    displacement_mm = displacement_lps(*field)
-    warp_file, transform_file = (folder / name for name in field_files(moving.case, fixed.case))
-    write_displacement(warp_file, displacement_mm, fixed.file.affine)
-    write_field_transform(transform_file, displacement_mm, fixed.file.affine)
-    _write_map(folder / "jacobian.nii.gz", jacobian_at_grid(*field), fixed)
+def write_pair(output_dir: str | Path, result: PairResult, overwrite: bool = False) -> None:
+    """Write all files of a pair, in the place of an earlier result.
+
+    Args:
+        output_dir: where they go.
+        result: what registering gave.
+        overwrite: also replace files there that this product did not write.
+
+    Raises:
+        FileExistsError: a result would replace what this product did not write, or another process writes there.
+        ValueError: the fixed image has a grid that no ITK image can have.
+    """
+    with OutputFolder(output_dir, overwrite) as output:
+        output.refuse_foreign([*sorted(RESULTS), *field_files(result.moving.case, result.fixed.case)])
+        _place(output, result)
 
 
-def _write_map(path: Path, volume: torch.Tensor, fixed: Subject) -> None:
-    write_volume(path, volume.numpy().astype(np.float32), fixed.file.affine)
+def _place(output: OutputFolder, result: PairResult) -> None:
+    with output.replacing(RESULTS) as folder:
+        _write_field(folder, result)  # first, as it refuses grids that no ITK image can have
+        for name in VOLUMES:
+            if (volume := getattr(result, name)) is not None:
+                write_volume(folder / f"{name}.nii.gz", volume, result.affine)
+        write_picture(folder / "picture.png", result.picture())
+        write_result(folder / "summary.json", dict(result.summary))
+    logger.info("written to %s", output.path.resolve())
+
+
+def _write_field(folder: Path, result: PairResult) -> None:
+    warp_file, transform_file = (folder / name for name in field_files(result.moving.case, result.fixed.case))
+    write_displacement(warp_file, result.displacement, result.affine)
+    write_field_transform(transform_file, result.displacement, result.affine)
+
+
+def _name(role: str, source: str | Path | Volume) -> str:
+    """What the summary calls an image."""
+    return role if isinstance(source, Volume) else str(source)

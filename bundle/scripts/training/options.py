@@ -29,15 +29,16 @@ from monai.bundle import (
 )
 from monai.bundle.utils import MERGE_KEY
 
+from ..data.preprocessing import CROPS, INTENSITIES
 from ..networks.weights import bundle_root
-from .record import config_parser, config_workflow
+from .config_of_run import config_parser, config_workflow
 
 __all__ = ["TASKS", "checked_tasks", "is_true", "refuse_other_runs", "refuse_unread", "unread_entries"]
 
 logger = logging.getLogger(__name__)
 
 #: entries that are one of a few words, each of which switches a step of preprocessing on
-CHOICES = {"intensity": ("percentiles", "window"), "crop": ("center", "foreground")}
+CHOICES = {"intensity": INTENSITIES, "crop": CROPS}
 TASKS = ("segmentation", "registration")
 TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 

@@ -13,15 +13,14 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 from ignite.engine import Engine, Events
-from monai.bundle import ConfigParser, ConfigWorkflow, ReferenceResolver
+from monai.bundle import ConfigParser, ReferenceResolver
 
 from ..data.checks import DataCheck
 from ..files import processes
@@ -29,9 +28,7 @@ from ..files.marks import KEY, written_by
 from ..files.output_folder import stamps
 from ..files.writing import write_text
 from ..networks.weights import FILES
-
-Caller = TypeVar("Caller")
-
+from .config_of_run import config_parser
 
 #: the files of :class:`RecordConfig`
 CONFIG, MODEL = "config.yaml", "model.yaml"
@@ -103,29 +100,6 @@ def settings_of_run(weights: str | Path, left_out: Sequence[str]) -> dict[str, A
         "weights": stamps(path for path in files if path.name in FILES.values()),
         "version": written_by(),
     }
-
-
-def config_parser() -> ConfigParser | None:
-    """The parser that is building the caller, or None outside a config.
-
-    A config cannot refer to itself as text: ``%`` copies would be evaluated like everything else. The parser is however
-    always on the call stack while it instantiates a component.
-    """
-    return _caller(ConfigParser)
-
-
-def config_workflow() -> ConfigWorkflow | None:
-    """The workflow of `monai.bundle run` that is building the caller, or None outside of one."""
-    return _caller(ConfigWorkflow)
-
-
-def _caller(kind: type[Caller]) -> Caller | None:
-    frame = inspect.currentframe()
-    while frame is not None:
-        if isinstance(caller := frame.f_locals.get("self"), kind):
-            return caller
-        frame = frame.f_back
-    return None
 
 
 def to_yaml(content: Mapping[str, Any]) -> str:

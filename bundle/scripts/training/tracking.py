@@ -18,7 +18,7 @@ from ignite.engine import Engine, Events
 from monai.handlers import MLFlowHandler
 from torch.utils.tensorboard import SummaryWriter
 
-from .record import config_parser
+from .config_of_run import config_parser
 
 
 class TrackedFiles:

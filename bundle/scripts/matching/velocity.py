@@ -1,0 +1,101 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A stationary velocity on finer and finer grids, by steps on the local correlation and its smoothness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..fields.warping import integrate
+from ..losses.correlation import LocalCorrelation
+from .affine import LAST, Affine
+from .scan import Scan, grid_points, read
+
+__all__ = ["LEVELS", "Level", "match_velocity"]
+
+
+class Level(NamedTuple):
+    """A velocity on every ``stride``-th voxel, optimised for ``steps`` on images pooled by ``pooling``."""
+
+    stride: int
+    pooling: int
+    steps: int
+
+
+LEVELS = (Level(4, 2, 20), Level(2, 2, 20), Level(2, 1, 15))
+
+
+def match_velocity(
+    moving: Scan,
+    fixed: Scan,
+    affine: Affine,
+    levels: Sequence[Level] = LEVELS,
+    window: int = 5,
+    smoothness: float = 0.3,
+    learning_rate: float = 0.4,
+    squarings: int = 5,
+) -> Tensor:
+    """Find the velocity whose integral, followed by the affine, makes the moving image look most like the fixed one.
+
+    Args:
+        moving, fixed: as for the affine.
+        affine: from fixed to moving points.
+        levels: coarse to fine.
+        window: of the local correlation, in voxels of the images that a level sees.
+        smoothness: weight of the squared gradient of the velocity.
+        learning_rate: about how far a point moves in a step, in voxels.
+        squarings: of the integration.
+
+    Returns:
+        The displacement (1, 3, D, H, W) in voxels of the fixed image, before the affine: p goes to affine(p + u(p)).
+    """
+    velocity = None
+    for level in levels:
+        size = [side // level.stride for side in fixed.size]
+        start = torch.zeros(1, 3, *size, device=fixed.image.device) if velocity is None else _resized(velocity, size)
+        velocity = start.detach().requires_grad_()
+        image, region = fixed.pooled(level.pooling)
+        loss = LocalCorrelation(image, region, window)
+        coarse, _ = moving.pooled(level.pooling)
+        points = grid_points(tuple(image.shape[2:]), level.pooling, image.device)
+        optimizer = torch.optim.Adam([velocity], learning_rate)
+        decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST, level.steps)
+        for _ in range(level.steps):
+            shifted = points + _displacement(velocity, level.stride, image.shape[2:], squarings)[0].movedim(0, -1)
+            warped = read(coarse, affine(shifted), level.pooling, moving.padding_mode)
+            total = loss(warped).sum() + smoothness * _roughness(velocity, level.stride)
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+            decay.step()
+    with torch.no_grad():
+        return _displacement(velocity, levels[-1].stride, fixed.size, squarings + 1)
+
+
+def _displacement(velocity: Tensor, stride: int, size: Sequence[int], squarings: int) -> Tensor:
+    """The integral of a velocity in voxels of the full grid, on a grid of ``size`` with the same extent."""
+    return _resized(stride * integrate(velocity / stride, squarings), size)
+
+
+def _resized(field: Tensor, size: Sequence[int]) -> Tensor:
+    if tuple(field.shape[2:]) == tuple(size):
+        return field
+    return F.interpolate(field, size=tuple(size), mode="trilinear", align_corners=False)
+
+
+def _roughness(velocity: Tensor, stride: int) -> Tensor:
+    return sum(velocity.diff(dim=axis).square().mean() for axis in (2, 3, 4)) / stride**2

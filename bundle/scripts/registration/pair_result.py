@@ -1,0 +1,170 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What registering a pair gives, in memory: from the field on the networks' grid to everything on the fixed file's own.
+
+Every image and label is interpolated once, from its own file.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..fields.grids import spacing_of, voxel_points
+from ..fields.metrics import folding_percent, jacobian_at_grid, sdlogj
+from ..fields.warping import warp
+from ..fields.world import displacement_lps, moving_points, sample_at, sample_label_at
+from ..joint.state import PairState
+from ..training.pair_picture import draw_pair
+from .pair import Registered, Subject, local_ncc, points_on_fixed_file
+
+logger = logging.getLogger(__name__)
+
+
+#: of what registering writes, as ITK has it
+DIRECTION = "points from fixed to moving, images from moving to fixed"
+
+
+def field_files(moving: str, fixed: str) -> tuple[str, str]:
+    """Names of the two files of a field, which say what it leads from and to: as NIfTI and as a transform of ITK."""
+    return f"{moving}_to_{fixed}_warp.nii.gz", f"{moving}_to_{fixed}_transform.h5"
+
+
+@dataclass(frozen=True, eq=False)
+class PairResult:
+    """A registered pair. What has the shape (X, Y, Z) lies on the fixed file's own grid.
+
+    Args:
+        moving: the subject that was pulled.
+        fixed: the subject that stayed.
+        pair: its state on the networks' grid.
+        displacement: (X, Y, Z, 3) float32, moving point minus fixed point, LPS mm, on the CPU.
+        warped: (X, Y, Z) float32, the moving image.
+        warped_label: (X, Y, Z), the ids of its label, where there is one.
+        jacobian: (X, Y, Z) float32, |J| of the map from fixed to moving points.
+        confidence: (X, Y, Z) float32, where the recipe has one.
+        summary: what ``summary.json`` holds.
+    """
+
+    moving: Subject
+    fixed: Subject
+    pair: PairState
+    displacement: torch.Tensor
+    warped: np.ndarray
+    warped_label: np.ndarray | None
+    jacobian: np.ndarray
+    confidence: np.ndarray | None
+    summary: Mapping[str, Any]
+
+    @property
+    def affine(self) -> np.ndarray:
+        """(4, 4), voxel to RAS mm, of the fixed file."""
+        return np.asarray(self.fixed.file.affine, dtype=np.float64)
+
+    @torch.no_grad()
+    def picture(self) -> np.ndarray:
+        """The pair on the networks' grid, (H, W, 3) uint8: outlined is the carried label, else what D finds."""
+        spacing = spacing_of(self.fixed.network.affine)
+        if self.moving.label is not None:
+            fixed, label = self.fixed.network, self.moving.label
+            field = (self.pair.ddf.cpu(), fixed.affine, self.moving.network.affine)
+            points = moving_points(*field, fixed.affine, fixed.shape[1:])
+            carried = sample_label_at(label.as_tensor(), label.affine, points)
+            return draw_pair(self.pair, spacing, carried[0], outlined="warped label")
+        segmented = self.pair.fixed_pred[0].argmax(0) if "segmentation" in self.pair.networks else None
+        return draw_pair(self.pair, spacing, segmented)
+
+
+@torch.no_grad()
+def pair_result(
+    moving: Subject,
+    fixed: Subject,
+    result: Registered,
+    label_ids: Sequence[int],
+    fill_value: float,
+    names: Mapping[str, str],
+) -> PairResult:
+    """Bring what was registered onto the grid of the fixed file.
+
+    Args:
+        moving: the subject that was pulled.
+        fixed: the subject that stayed.
+        result: their field.
+        label_ids: ids of the structures, in the order of the classes.
+        fill_value: of the warped image where it comes from outside the moving one.
+        names: of ``moving`` and ``fixed`` in the summary, such as their paths.
+
+    Returns:
+        All of it, in memory: beside the images up to 28 bytes a voxel of the fixed file.
+    """
+    summary = _summarise(moving, fixed, result, names)
+    warped, warped_label = _carry(moving, points_on_fixed_file(result.ddf, moving, fixed), label_ids, fill_value)
+    confidence = None
+    if result.pair.has_confidence:
+        here = voxel_points(fixed.file.shape[1:], fixed.file.affine)
+        values = result.pair.confidence[0].float().cpu()
+        confidence = sample_at(values, fixed.network.affine, here)[0].numpy()
+    field = (result.ddf.cpu(), fixed.network.affine, moving.network.affine, fixed.file.affine, fixed.file.shape[1:])
+    displacement, jacobian = displacement_lps(*field), jacobian_at_grid(*field).numpy().astype(np.float32)
+    return PairResult(moving, fixed, result.pair, displacement, warped, warped_label, jacobian, confidence, summary)
+
+
+def _carry(
+    moving: Subject, points: torch.Tensor, label_ids: Sequence[int], fill_value: float
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The moving image, and the ids of its label, at points of it."""
+    warped = sample_at(moving.file.as_tensor().float(), moving.file.affine, points, fill=fill_value)[0].numpy()
+    if moving.label is None:
+        return warped, None
+    classes = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)[0].numpy()
+    ids = np.array([0, *label_ids], dtype=np.int16 if max(label_ids) < 2**15 else np.int32)
+    return warped, ids[classes]
+
+
+def _summarise(moving: Subject, fixed: Subject, result: Registered, names: Mapping[str, str]) -> dict[str, Any]:
+    summary = {
+        "moving": names["moving"],
+        "fixed": names["fixed"],
+        "transforms": list(field_files(moving.case, fixed.case)),  # one transform in two formats
+        "direction": DIRECTION,
+        "outside_crop_percent": {  # what the networks do not see
+            "moving": moving.outside_crop_percent,
+            "fixed": fixed.outside_crop_percent,
+        },
+        "local_ncc_before": local_ncc(result.pair.moving_image, result.pair.fixed_image),
+        "local_ncc_after": local_ncc(warp(result.pair.moving_image, result.ddf), result.pair.fixed_image),
+        "folding_percent": float(folding_percent(result.ddf)),
+        "sdlogj": float(sdlogj(result.ddf)),
+        "mean_displacement_voxels": float(result.ddf.norm(dim=1).mean()),
+        "seconds": result.seconds,
+    }
+    logger.info(
+        "registered: local NCC %(local_ncc_before).3f -> %(local_ncc_after).3f, folding "
+        "%(folding_percent).3f %%, %(seconds).2f s",
+        summary,
+    )
+    return summary
