@@ -1,0 +1,55 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What faults are tried on, and the table of what became of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import commands
+import forked
+import pytest
+
+#: (kind of fault, command) -> tried, survived, silent
+TALLY: dict[tuple[str, str], Counter] = {}
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that the commands read; made by a process of its own, as threads do not survive a fork."""
+    folder = tmp_path_factory.mktemp("world")
+    ended = forked.run(lambda: commands.make_world(folder))
+    assert ended.status == 0, ended.said[-3000:]
+    return folder
+
+
+@pytest.fixture
+def tally():
+    """``tally(kind, command, survived, silent=False)``: count a fault, and what became of it."""
+
+    def count(kind: str, command: str, survived: bool, silent: bool = False) -> None:
+        TALLY.setdefault((kind, command), Counter()).update(tried=1, survived=int(survived), silent=int(silent))
+
+    return count
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not TALLY:
+        return
+    terminalreporter.section("faults: tried, survived, silent")
+    kinds = dict.fromkeys(kind for kind, _ in TALLY)
+    for kind in kinds:
+        rows = {command: count for (of, command), count in TALLY.items() if of == kind}
+        total = sum(rows.values(), Counter())
+        for name, count in [(kind, total), *((f"  {command}", count) for command, count in rows.items())]:
+            numbers = "".join(f"{count[key]:8d}" for key in ("tried", "survived", "silent"))
+            terminalreporter.write_line(f"{name:44s}{numbers}")
