@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from aligned_phantoms import AFFINE as GRID
 from aligned_phantoms import known, write_dataset
-from bundle_runs import CONFIGS, TINY, tiny, workflow
+from bundle_runs import TINY, tiny, workflow
 from monai_label import write_bundle
 from synthetic_evaluation import write_evaluation
 
@@ -34,7 +34,6 @@ from scripts.evaluation.pooling import Pool
 from scripts.fields.points import PointSet, write_points
 from scripts.fields.transform_files import write_field_transform
 from scripts.fields.volumes import write_volume
-from scripts.networks.weights import FILES
 from scripts.phantom.volumes import make_phantoms
 from scripts.registration.apply import ApplyTransform
 from scripts.registration.restore import Restore
@@ -202,5 +201,3 @@ COMMANDS = {
 def job(name: str, world: Path, root: Path, variant: str) -> Callable[[], None]:
     """A command as a function without arguments; its results go to ``root/out``."""
     return partial(COMMANDS[name].run, world, root / "out", variant)
-
-

@@ -12,12 +12,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import commands
 import forked
 import pytest
+from states import Followed, Two, leftovers, put_back, state_of
 
 #: (kind of fault, command) -> tried, survived, silent
 TALLY: dict[tuple[str, str], Counter] = {}
@@ -30,6 +34,43 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ended = forked.run(lambda: commands.make_world(folder))
     assert ended.status == 0, ended.said[-3000:]
     return folder
+
+
+@pytest.fixture(scope="session")
+def follow(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Followed]:
+    """``follow(name)``: a command run twice, in a new folder and over that result, with copies at each of the writes."""
+    root = tmp_path_factory.mktemp("root")
+
+    def followed(name: str, variant: str, copies: Path) -> None:
+        def work() -> None:
+            with forked.watched(root, forked.keep_copies(root, copies)):
+                commands.job(name, world, root, variant)()
+
+        ended = forked.run(work)
+        assert ended.status == 0, ended.said[-3000:]
+        assert leftovers(root) == []
+
+    @cache
+    def both(name: str) -> Followed:
+        copies = tmp_path_factory.mktemp("copies")
+        empty_out(root)
+        followed(name, "a", copies / "new")
+        first = state_of(root)
+        shutil.copytree(root, copies / "earlier", symlinks=True)
+        followed(name, "b", copies / "over")
+        return Followed(root, copies, Two(first, state_of(root)))
+
+    def prepared(name: str) -> Followed:
+        found = both(name)
+        put_back(found.copies / "earlier", root)
+        return found
+
+    return prepared
+
+
+def empty_out(folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def start(function: Callable[[], object]) -> Forked:
         os.close(reading)
         for stream in (1, 2):
             os.dup2(writing, stream)
-        sys.stdout = sys.stderr = open(1, "w", buffering=1, closefd=False)
+        sys.stdout = sys.stderr = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
         function()
         status = 0
     except SystemExit as error:

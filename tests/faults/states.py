@@ -28,9 +28,10 @@ def state_of(root: Path) -> State:
 
 
 def put_back(copy: Path, root: Path) -> None:
-    """Make a folder what it was."""
-    shutil.rmtree(root, ignore_errors=True)
-    shutil.copytree(copy, root, symlinks=True)
+    """Make a folder what it was; itself it stays, as it may be a disc."""
+    for path in root.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(copy, root, symlinks=True, dirs_exist_ok=True)
 
 
 def leftovers(root: Path) -> list[str]:
@@ -70,3 +71,22 @@ class Two:
     def is_whole(self, state: State) -> bool:
         """Whether it is one of the two."""
         return self.is_earlier(state) or self.is_later(state)
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A command that was followed while it wrote: first in a new folder, then over that result.
+
+    Args:
+        root: where it works; its results are in ``root/out``.
+        copies: ``new`` and ``over`` with a copy of the root at each write, and ``earlier``, the root between the two.
+        two: both results.
+    """
+
+    root: Path
+    copies: Path
+    two: Two
+
+    def at_each_write(self, run: str) -> list[Path]:
+        """The copies of a run, in the order of the writes."""
+        return sorted((self.copies / run).iterdir())
