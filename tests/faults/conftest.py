@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import commands
 import forked
@@ -28,18 +29,31 @@ TALLY: dict[tuple[str, str], Counter] = {}
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in memory where there is room for one: what is written is put onto a disc at once, a thousand times."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or shutil.disk_usage(memory).free < 2**30:
+        yield tmp_path_factory.mktemp("faults")
+        return
+    with TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def world(workplace: Path) -> Path:
     """The files that the commands read; made by a process of its own, as threads do not survive a fork."""
-    folder = tmp_path_factory.mktemp("world")
+    folder = workplace / "world"
+    folder.mkdir()
     ended = forked.run(lambda: commands.make_world(folder))
     assert ended.status == 0, ended.said[-3000:]
     return folder
 
 
 @pytest.fixture(scope="session")
-def follow(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Followed]:
-    """``follow(name)``: a command run twice, in a new folder and over that result, with copies at each of the writes."""
-    root = tmp_path_factory.mktemp("root")
+def follow(world: Path, workplace: Path) -> Callable[[str], Followed]:
+    """``follow(name)``: a command run twice, in a new folder and over that result, with copies at each write."""
+    root = workplace / "root"
+    root.mkdir()
 
     def followed(name: str, variant: str, copies: Path) -> None:
         def work() -> None:
@@ -52,7 +66,8 @@ def follow(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
 
     @cache
     def both(name: str) -> Followed:
-        copies = tmp_path_factory.mktemp("copies")
+        copies = workplace / name
+        copies.mkdir()
         empty_out(root)
         followed(name, "a", copies / "new")
         first = state_of(root)

@@ -62,6 +62,12 @@ def take(lock: Path) -> None:
     _handle_signals()
 
 
+def is_taken(lock: Path) -> bool:
+    """Whether this process still has a lock: the folder may have been removed, or moved, meanwhile."""
+    owner = _read(lock)
+    return lock.absolute() in _held and bool(owner) and _is_mine(owner)
+
+
 def give_back(lock: Path) -> None:
     """Give a lock back; the file is gone when it was taken once."""
     lock = lock.absolute()
@@ -159,8 +165,12 @@ def _start(pid: int) -> str:
 
 def _unlink_own(lock: Path) -> None:
     owner = _read(lock)
-    if owner and owner.get("pid") == os.getpid() and owner.get("host") == socket.gethostname():
+    if owner and _is_mine(owner):
         lock.unlink(missing_ok=True)
+
+
+def _is_mine(owner: dict[str, Any]) -> bool:
+    return owner.get("pid") == os.getpid() and owner.get("host") == socket.gethostname()
 
 
 @atexit.register

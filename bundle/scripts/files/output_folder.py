@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from . import processes
 from .datalist import read_json
-from .lock import give_back, take
+from .lock import give_back, is_taken, take
 from .manifest import PRIVATE, add_to_manifest, describe, differing, is_ours, listed
 from .placing import JOURNAL, NEW, OUTSIDE, clear_staged, commit, place, staged_files
 from .writing import clear_temporaries, told, write_json
@@ -172,18 +172,26 @@ class OutputFolder:
             earlier: files of an earlier result; those that the new one lacks are removed.
 
         Raises:
-            FileNotFoundError: a result has disappeared since it was written.
+            FileNotFoundError: the folder, or a result in it, has disappeared since it was written.
         """
+        self._refuse_removed()
         if missing := sorted(name for name in self._expected if not (self.staging / name).exists()):
             raise FileNotFoundError(f"{', '.join(missing[:5])} of {self.path} were removed while the run went on.")
         targets = [self._elsewhere.get(name, name) for name in staged_files(self.path)]
         self.refuse_foreign(targets)  # once more: hours may have passed
         for name in commit(self.path, self._elsewhere, earlier):
             logger.info("removed %s, of an earlier result", self.path / name)
+        self._refuse_removed()
 
     def record(self, names: Iterable[str]) -> None:
         """List files in the manifest that were written in their place, one at a time."""
+        self._refuse_removed()
         add_to_manifest(self.path, {name: describe(self.path / name) for name in names})
+
+    def _refuse_removed(self) -> None:
+        """Files would be made anew in a folder of this name, and lack those that were there."""
+        if processes.rank() == 0 and not is_taken(self.path / LOCK):
+            raise FileNotFoundError(f"'{self.path}' was removed while the run went on, and with it what was written.")
 
     # ---- long runs, which go on where an earlier one was stopped
 

@@ -48,7 +48,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         The name to write to, with the same suffix, since many writers choose the format by it.
 
     Raises:
-        OSError: what was written is not whole, or was not written at all; names the file.
+        NotWritten: what was written is not whole, or was not written at all; names the file.
     """
     path = Path(path)
     temporary = temporary_name(path)
@@ -66,12 +66,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def told(error: OSError, path: Path) -> OSError:
-    """The same error, of the same class, with the file that could not be written, and how much room there is."""
+class NotWritten(OSError):
+    """A file could not be written: no fault of a case, and the next one would fare no better."""
+
+
+def told(error: OSError, path: Path) -> NotWritten:
+    """The error, with the file that could not be written, and how much room there is."""
+    if isinstance(error, NotWritten):
+        return error
     room = ""
     with suppress(OSError):
         room = f" {shutil.disk_usage(path.parent).free // 2**20} MiB are free there."
-    return OSError(error.errno or errno.EIO, f"'{path}' could not be written: {error.strerror or error}.{room}")
+    return NotWritten(error.errno or errno.EIO, f"'{path}' could not be written: {error.strerror or error}.{room}")
 
 
 def clear_temporaries(folder: Path) -> None:
