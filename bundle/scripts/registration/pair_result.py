@@ -38,6 +38,7 @@ from ..fields.grids import spacing_of, voxel_points
 from ..fields.metrics import folding_percent, jacobian_at_grid, sdlogj
 from ..fields.warping import warp
 from ..fields.world import displacement_lps, moving_points, sample_at, sample_label_at
+from ..files.marks import KEY, written_by
 from ..joint.state import PairState
 from ..training.pair_picture import draw_pair
 from .pair import Registered, Subject, local_ncc, points_on_fixed_file
@@ -161,6 +162,7 @@ def _summarise(moving: Subject, fixed: Subject, result: Registered, names: Mappi
         "sdlogj": float(sdlogj(result.ddf)),
         "mean_displacement_voxels": float(result.ddf.norm(dim=1).mean()),
         "seconds": result.seconds,
+        KEY: written_by(),
     }
     logger.info(
         "registered: local NCC %(local_ncc_before).3f -> %(local_ncc_after).3f, folding "

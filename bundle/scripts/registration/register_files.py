@@ -39,7 +39,7 @@ from ..fields.transform_files import write_displacement, write_field_transform
 from ..fields.volumes import write_volume
 from ..files.datalist import case_name
 from ..files.output_folder import OutputFolder
-from ..files.writing import write_result
+from ..files.writing import write_json
 from ..joint.state import PairState
 from ..training.pair_picture import write_picture
 from .pair import Subject, load_subject, register_pair
@@ -193,7 +193,7 @@ def _place(output: OutputFolder, result: PairResult) -> None:
             if (volume := getattr(result, name)) is not None:
                 write_volume(folder / f"{name}.nii.gz", volume, result.affine)
         write_picture(folder / "picture.png", result.picture())
-        write_result(folder / "summary.json", dict(result.summary))
+        write_json(folder / "summary.json", result.summary)
     logger.info("written to %s", output.path.resolve())
 
 
