@@ -21,7 +21,7 @@ CONFIGS = ['$(subst $(space),'$(comma)',$(strip $(abspath bundle/configs/train.y
 export PYTHONPATH := $(CURDIR)/bundle
 
 .DEFAULT_GOAL := help
-.PHONY: help zoo setup demo train pc-reg-rt test test-slow lint bench classical-env label-env label-bundle clean dataset-named
+.PHONY: help zoo setup demo train pc-reg-rt test test-slow lint docs bench classical-env label-env label-bundle clean dataset-named
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  %-13s %s\n", $$1, $$2 }'
@@ -63,10 +63,15 @@ test: $(READY)  ## the tests of every day: minutes, no GPU
 test-slow: $(READY)  ## the tests that `make test` leaves out: the whole demo, spawned workers, GPU
 	$(PY) -m pytest -m "slow or gpu" $(ARGS)
 
-lint: $(READY)  ## ruff: rules and format; import-linter: each room imports from earlier ones only
+lint: $(READY)  ## ruff: rules and format; import-linter: each room imports from earlier ones only; dead links
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(VENV)/bin/lint-imports
+	$(PY) -m benchmarks.documents.site
+
+docs: OUT ?= output/site
+docs: $(READY)  ## the documents as a site; a dead link or a missing page fails: [OUT=dir]
+	$(PY) -m benchmarks.documents.site --out "$(OUT)"
 
 bench: $(READY)  ## speed against MONAI's own losses and warps -> benchmarks/results/speed.json
 	$(PY) -m benchmarks.costs.speed

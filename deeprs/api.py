@@ -34,6 +34,7 @@ from .bundle.scripts.data.transforms import SaveLabelMapd, preprocess
 from .bundle.scripts.files.errors import root_cause
 from .bundle.scripts.networks.inferers import MovedCopiesInferer
 from .bundle.scripts.networks.weights import find_weights, load_weights
+from .bundle.scripts.training.model_record import read_model
 from .results import LabelMap, Registration, Volume, registration_of
 
 __all__ = ["LabelMap", "Registration", "Volume", "register", "segment"]
@@ -75,7 +76,8 @@ def register(
     Args:
         moving: the image that is pulled.
         fixed: the image that stays; the result lies on its grid.
-        model: the folder that a training wrote, or its ``model.yaml``; None: the weights that come with DeepRS.
+        model: the folder that a training wrote, of which nothing is run; or its ``model.yaml``, which is a program;
+            None: the weights that come with DeepRS.
         moving_label: a label map on the grid of ``moving``, to be carried along.
         refine: steps of optimisation on this pair's field, after the network's guess.
         fill_value: of the warped image where it comes from outside the moving one: 0 for MR, -1024 for CT.
@@ -109,7 +111,8 @@ def segment(
     Args:
         image: a path, a :class:`Volume` (array (X, Y, Z) and affine, voxel to RAS mm), an image of nibabel or a
             ``MetaTensor``.
-        model: the folder that a training wrote, or its ``model.yaml``; None: the weights that come with DeepRS.
+        model: the folder that a training wrote, of which nothing is run; or its ``model.yaml``, which is a program;
+            None: the weights that come with DeepRS.
         copies: how many moved copies of the image the network sees beside it, whose answers are averaged; 0 is one
             pass. None: what the model was made for, 12 where it does not say.
         device: such as ``cuda`` or ``cpu``; None: a GPU where there is one.
@@ -163,18 +166,20 @@ def _parser(
     config: str, model: str | Path | None, device: torch.device | str | None, entries: Mapping[str, Any]
 ) -> ConfigParser:
     """A config of the bundle with the model, whose components come from this package; nothing is built yet."""
-    files = [BUNDLE / "configs" / config]
-    folder = None
+    files, declared, folder = [BUNDLE / "configs" / config], {}, None
     if model is not None:
         folder = Path(model).expanduser()
-        file = folder if folder.is_file() else folder / "model.yaml"
-        if not file.is_file():
+        if folder.is_file():  # a program, and named
+            files, folder = [*files, folder], folder.parent
+        elif any((folder / name).is_file() for name in ("model.json", "model.yaml")):
+            declared = read_model(folder)
+        else:
             raise FileNotFoundError(
-                f"no such model: '{file}'. Name the folder that a training wrote: its `output_dir`."
+                f"no such model: '{folder / 'model.yaml'}'. Name the folder that a training wrote: its `output_dir`."
             )
-        files, folder = [*files, file], file.parent
     parser = ConfigParser()
     parser.read_config([str(file) for file in files])
+    parser.update(declared)
     parser.resolve_macro_and_relative_ids()
     parser = ConfigParser(_moved_here(parser.get()))
     if folder is not None:  # a folder that was moved holds its weights all the same

@@ -38,8 +38,13 @@ def write_evaluation(
     tasks: Sequence[str] = ("segmentation", "registration"),
     cases: Sequence[str] = ("a", "b", "c"),
     with_confidence: bool = True,
+    affine: np.ndarray | None = None,
 ) -> Path:
-    """Write an evaluation; the HD95 of the last structure is nowhere defined, and the last case is the best one."""
+    """Write an evaluation; the HD95 of the last structure is nowhere defined, and the last case is the best one.
+
+    It is as 0.6.1 wrote them, without surface Dice and, unless an ``affine`` is given, without orientation.
+    """
+    placed = {} if affine is None else {"affine": affine}
     metrics: dict[str, object] = {"structures": list(structures), "config": {"recipe": "deeprs", "sizes": [16, 20, 12]}}
     (folder / "examples").mkdir(parents=True)
     dice = {case: 0.5 + 0.1 * number for number, case in enumerate(cases)}
@@ -53,7 +58,7 @@ def write_evaluation(
         _write_rows(folder, "segmentation", rows)
         metrics["segmentation"] = _summary(structures, 0.6, len(cases))
         for rank, case in chosen.items():
-            np.savez(folder / "examples" / f"segmentation_{rank}.npz", **_segmentation(case, dice[case]))
+            np.savez(folder / "examples" / f"segmentation_{rank}.npz", **_segmentation(case, dice[case]), **placed)
     if "registration" in tasks:
         rows = [
             {"moving": case, "fixed": "target", "structure": name, "dice": dice[case], "identity_dice": 0.25}
@@ -68,7 +73,7 @@ def write_evaluation(
         metrics["registration"] = _summary(structures, 0.7, len(cases)) | field
         metrics["identity"] = _summary(structures, 0.25, len(cases))
         for rank, case in chosen.items():
-            arrays = _registration(case, dice[case], with_confidence)
+            arrays = _registration(case, dice[case], with_confidence) | placed
             np.savez(folder / "examples" / f"registration_{rank}.npz", **arrays)
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder

@@ -21,6 +21,7 @@ import fire
 import numpy as np
 
 from scripts.pictures.figures import figure_to_png, pair_figure
+from scripts.pictures.orientation import Frame
 
 
 def picture(evaluation: str, path: str = "docs/result.png", rank: str = "median") -> None:
@@ -40,7 +41,7 @@ def picture(evaluation: str, path: str = "docs/result.png", rank: str = "median"
             confidence=pair.get("confidence"),
             pred=pair["warped_label"],
             label=pair["fixed_label"],
-            spacing=tuple(pair["spacing"]),
+            frame=Frame.of(pair["affine"]) if "affine" in pair else Frame(tuple(pair["spacing"])),
         )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_bytes(figure_to_png(figure))

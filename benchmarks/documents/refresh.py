@@ -8,10 +8,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Put into the documents what the commands of benchmarks/ print, so that no table there is older than the runs.
+"""Put into the documents what is made elsewhere, so that nothing there is older than its source.
 
 In a document, a command in a block of its own, followed by ``<!-- prints -->``, is followed by what it prints up to
-``<!-- end -->``:
+``<!-- end -->``. Parts that are made from code and configs are those of ``reference.py``:
 
     python -m benchmarks.documents.refresh
 """
@@ -28,13 +28,22 @@ from pathlib import Path
 import fire
 
 from benchmarks import ROOT
-from benchmarks.runs import compare
+from benchmarks.documents import reference
+from benchmarks.runs import claims, compare, overview
 from benchmarks.studies import confidence, fusion, lessons, refinement
 from scripts.files.writing import write_text
 
-DOCUMENTS = ("README.md", "bundle/docs/*.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "bundle/docs/*.md",
+    "benchmarks/results/README.md",
+    "benchmarks/results/*/README.md",
+)
 COMMANDS = {
+    "runs.claims": {"table": claims.table},
     "runs.compare": {"table": compare.table, "structures": compare.structures},
+    "runs.overview": {"table": overview.table},
     "studies.confidence": {"table": confidence.table},
     "studies.fusion": {"table": fusion.table},
     "studies.lessons": {"table": lessons.table},
@@ -56,12 +65,12 @@ def _printed(command: re.Match[str]) -> str:
 
 
 def refreshed(text: str) -> str:
-    """A document with the output of its commands as it is now.
+    """A document with the output of its commands, and its generated parts, as they are now.
 
     Args:
         text: Markdown.
     """
-    return _PRINTED.sub(_printed, text)
+    return reference.refreshed(_PRINTED.sub(_printed, text))
 
 
 def main(root: str = str(ROOT)) -> list[str]:

@@ -35,12 +35,10 @@ from typing import Any
 import fire
 from monai.bundle import ConfigParser
 
-
 from benchmarks.runs.plans import CONFIGS, SWITCH, Plan, is_on, listed, numbers
 from benchmarks.runs.plots import draw_figures
 from benchmarks.runs.records import LABELS, RESULTS, dice_of_run, provenance, read_records, run_all, write_record
 from benchmarks.runs.tables import REFERENCE, figures_of, grouped, markdown, structure_table
-
 from scripts.files.writing import write_json
 
 logger = logging.getLogger("compare")

@@ -23,9 +23,9 @@ matplotlib.use("Agg")
 
 import numpy as np
 from matplotlib.figure import Figure
+
 from benchmarks.runs.records import dice_table
 from benchmarks.runs.tables import TASKS, figures_of, grouped
-
 from scripts.files.writing import replacing
 
 logger = logging.getLogger(__name__)

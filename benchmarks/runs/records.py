@@ -22,7 +22,6 @@ import json
 import logging
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -30,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 
 from benchmarks import ROOT
 from scripts.files.writing import write_text

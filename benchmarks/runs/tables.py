@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from benchmarks.runs.paired import paired_difference
 from benchmarks.runs.records import dice_table
 

@@ -48,7 +48,7 @@ def run(*run_folders: str, dataset: str, dataset_dir: str) -> None:
     knows nothing.
 
     Args:
-        run_folders: what trainings wrote: weights of all networks, and model.yaml.
+        run_folders: what trainings wrote: weights of all networks, and model.json.
         dataset: a file of ``configs/data``.
         dataset_dir: where the data lie.
     """

@@ -67,7 +67,7 @@ def run(*run_folders: str, dataset: str, dataset_dir: str) -> None:
     """Measure the Dice on the validation cases of S alone, of the labelled cases warped onto each, and of both.
 
     Args:
-        run_folders: what trainings wrote: weights of all networks, and model.yaml.
+        run_folders: what trainings wrote: weights of all networks, and model.json.
         dataset: a file of ``configs/data``.
         dataset_dir: where the data lie.
     """

@@ -155,7 +155,7 @@ def run(
     """Teach a discriminator by every lesson beside every run, and write what its map knows then.
 
     Args:
-        run_folders: what trainings wrote: weights of S and R, and model.yaml.
+        run_folders: what trainings wrote: weights of S and R, and model.json.
         dataset: a file of ``configs/data``.
         dataset_dir: where the data lie.
         lessons: of ``LESSONS``, a list, or with semicolons between them; all when empty.

@@ -12,13 +12,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from monai.bundle import ConfigParser
 
 from benchmarks import ROOT
 from scripts.networks.weights import load_all
+from scripts.training.model_record import read_model
 
 CONFIGS = ROOT / "bundle" / "configs"
 DEFINITIONS = {
@@ -32,7 +31,7 @@ def open_run(run_folder: str, dataset: str, dataset_dir: str) -> tuple[ConfigPar
     """The config of a run, and its networks.
 
     Args:
-        run_folder: what training wrote: the weights, and model.yaml.
+        run_folder: what training wrote: the weights, and model.json.
         dataset: a file of ``configs/data``.
         dataset_dir: where the data lie.
 
@@ -40,8 +39,8 @@ def open_run(run_folder: str, dataset: str, dataset_dir: str) -> tuple[ConfigPar
         The parser of the merged config, and name -> network with its weights, in evaluation; a recipe without a
         discriminator has none.
     """
-    files = [CONFIGS / "train.yaml", CONFIGS / "data" / f"{dataset}.yaml", Path(run_folder) / "model.yaml"]
-    parser = ConfigParser(ConfigParser.load_config_files([str(path) for path in files]))
+    files = [CONFIGS / "train.yaml", CONFIGS / "data" / f"{dataset}.yaml"]
+    parser = ConfigParser(ConfigParser.load_config_files([str(path) for path in files]) | read_model(run_folder))
     parser["dataset_dir"] = dataset_dir
     definitions = {name: parser.get_parsed_content(key) for name, key in DEFINITIONS.items()}
     return parser, load_all(definitions, run_folder, required=["segmentation", "registration"])

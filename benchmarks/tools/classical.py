@@ -46,8 +46,9 @@ from benchmarks.tools.label_fusion import VOTES, majority_vote
 from scripts.data.cases import Cases, load_cases
 from scripts.data.pairs import read_pairs
 from scripts.data.samplers import ordered_pairs
+from scripts.evaluation.structures import score_structures
 from scripts.fields.grids import lps_to_ras, voxel_points
-from scripts.fields.metrics import dice_per_structure, folding_percent, sdlogj, surface_distances
+from scripts.fields.metrics import folding_percent, sdlogj
 from scripts.fields.world import sample_at, sample_label_at
 from scripts.files.writing import write_json
 from scripts.registration.pair import Subject, load_subject
@@ -146,11 +147,7 @@ def warped_shares(atlas: Subject, points: torch.Tensor, num_classes: int) -> np.
 
 def score(pred: torch.Tensor, fixed: Subject, structures: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each structure, from classes (1, X, Y, Z) on the grid of the fixed file."""
-    pred, truth, classes = pred[None], fixed.label.as_tensor()[None], len(structures) + 1
-    distances = surface_distances(pred, truth, classes, fixed.spacing)
-    columns = (dice_per_structure(pred, truth, classes)[0], distances["hd95"], distances["asd"])
-    values = zip(structures, *(column.tolist() for column in columns), strict=True)
-    return [{"structure": name, "dice": dice, "hd95": hd95, "asd": asd} for name, dice, hd95, asd in values]
+    return score_structures(pred, fixed.label.as_tensor(), structures, fixed.spacing)
 
 
 def in_voxels(displacement_ras: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:

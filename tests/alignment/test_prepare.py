@@ -104,6 +104,15 @@ def test_outside_of_its_file_a_case_has_the_fill_value(dataset, tmp_path):
     assert read(out / "images" / "here.nii.gz").min() >= 0
 
 
+def test_a_case_that_ends_outside_of_the_grid_is_named_and_left_out(dataset, tmp_path):
+    def far_away(moving, fixed):
+        return known(moving, fixed) if case_name(moving) != "bare" else known(moving, fixed) + np.eye(4, k=3) * 1e4
+
+    with pytest.raises(RuntimeError, match=r"case 'bare': ValueError: on the prepared grid the image is constant"):
+        prepared(dataset, tmp_path / "out", aligner=far_away)
+    assert "bare" not in [case["case"] for case in load_cases(tmp_path / "out").unlabeled]
+
+
 # ---- files that others read
 
 

@@ -60,3 +60,22 @@ def test_the_preprocessing_is_that_of_training_without_labels(name):
         return {key: value for key, value in entries.items() if key not in LOOK_ON}
 
     assert of_images(name) == of_images("train.yaml")
+
+
+@pytest.mark.parametrize(
+    ("config", "component"),
+    [
+        ("train.yaml", "train#handlers#5"),
+        ("train.yaml", "validate#handlers#3"),
+        ("register.yaml", "register"),
+        ("report.yaml", "report"),
+        ("report.yaml", "pool"),
+        ("evaluate.yaml", "evaluation"),
+    ],
+)
+def test_whatever_draws_slices_is_told_the_view(config, component):
+    entry = load("train.yaml", config)
+    assert entry["view"] == "radiological"
+    for key in component.split("#"):
+        entry = entry[int(key) if key.isdigit() else key]
+    assert entry["view"] == "@view"

@@ -13,12 +13,16 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+import torch
+from monai.data import MetaTensor
 from monai.transforms import LoadImage
 from tiny_networks import shipped
 
-from scripts.data.image_checks import CheckImaged, ImageCheck, check_files, fill_number
+from scripts.data.image_checks import CheckImaged, CheckPreprocessedd, ImageCheck, check_cases, check_files, fill_number
 from scripts.data.label_map_folder import LabelMapFolder
 
 GRADIENT = np.arange(720, dtype=np.float32).reshape(8, 10, 9)
@@ -132,3 +136,84 @@ def test_a_fill_value_is_a_number(value):
 def test_a_fill_value_that_is_no_number_is_refused_with_examples(value):
     with pytest.raises(ValueError, match=r"--fill_value .*: expected a number.*-1024 for CT"):
         fill_number(value)
+
+
+# ---- what preprocessing makes of an image is looked at as training does
+
+SIZE = (40, 40, 40)
+ORGAN = np.where(np.linalg.norm(np.indices(SIZE).T - 20, axis=-1).T < 5, 500 + np.indices(SIZE)[0], 0.0)
+SEEN = {
+    "an organ in a large field of view": (ORGAN, {}, r"its values lie in \[0, 524\].*choose a wider `intensity_range`"),
+    "nothing within the window": (
+        ORGAN,
+        {"intensity": "window", "intensity_range": [-200, -100]},
+        "makes the image constant: every voxel is 1",
+    ),
+}
+seen = pytest.mark.parametrize("name", SEEN)
+
+
+def inference(**entries):
+    return shipped("inference.yaml", "preprocessing", voxel_size=None, spatial_size=SIZE, **entries)
+
+
+@seen
+def test_the_preprocessing_of_inference_refuses_what_the_networks_could_not_use(name, tmp_path, write_volume):
+    array, entries, told = SEEN[name]
+    path = write_volume(tmp_path / "organ.nii.gz", array.astype(np.float32))
+    with pytest.raises(RuntimeError) as refused:  # raised by MONAI
+        inference(**entries)({"image": str(path)})
+    assert re.search(rf"^'{path}': .*{told}", str(refused.value.__cause__), re.DOTALL)
+
+
+@seen
+def test_an_image_that_the_networks_could_not_use_is_left_out_and_the_others_are_not(name, tmp_path, write_volume):
+    array, entries, told = SEEN[name]
+    good = array + np.random.default_rng(0).normal(-150, 40, SIZE)
+    listed = cases(
+        *(write_volume(tmp_path / f"{n}.nii.gz", v.astype(np.float32)) for n, v in (("a", array), ("b", good)))
+    )
+    check = ImageCheck(listed, tmp_path, inference(**entries))
+    assert check.usable() == [listed[1]]
+    with pytest.raises(ValueError, match=rf"(?s)1 of 2 images could not be segmented:\n'a': .*{told}"):
+        check.report()
+
+
+@pytest.mark.parametrize(
+    "entries", [{"intensity_range": [0, 100]}, {"intensity": "window", "intensity_range": [0, 550]}]
+)
+def test_the_remedies_that_are_told_help(entries, tmp_path, write_volume):
+    (listed,) = cases(write_volume(tmp_path / "organ.nii.gz", ORGAN.astype(np.float32)))
+    assert ImageCheck([listed], tmp_path, inference(**entries)).usable() == [listed]
+
+
+@seen
+def test_a_case_to_score_is_looked_at_too(name, tmp_path, write_volume):
+    array, entries, told = SEEN[name]
+    (listed,) = cases(write_volume(tmp_path / "organ.nii.gz", array.astype(np.float32)))
+    with pytest.raises(ValueError, match=f"(?s)^case 'organ': .*{told}"):
+        check_cases([listed], [1], inference(**entries))
+    assert check_cases([listed], [1]) == np.prod(SIZE)
+
+
+def test_padding_does_not_hide_a_constant_image(tmp_path, write_volume):
+    path = write_volume(tmp_path / "organ.nii.gz", ORGAN.astype(np.float32))
+    window = {"intensity": "window", "intensity_range": [-200, -100], "spatial_size": [64, 64, 64]}
+    with pytest.raises(RuntimeError) as refused:
+        shipped("inference.yaml", "preprocessing", voxel_size=None, **window)({"image": str(path)})
+    assert "every voxel is 1" in str(refused.value.__cause__)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_none_are_a_fault_wherever_they_come_from(bad):
+    volume = MetaTensor(torch.rand(1, 6, 6, 6))
+    volume[0, 1, 2, 3] = bad
+    with pytest.raises(ValueError, match="preprocessing leaves 1 values that are not finite"):
+        CheckPreprocessedd(keys=["image"])({"image": volume})
+
+
+def test_an_empty_label_of_a_case_to_score_is_warned_of(tmp_path, write_volume, caplog):
+    (case,) = cases(write_volume(tmp_path / "healthy.nii.gz", GRADIENT))
+    label = write_volume(tmp_path / "label.nii.gz", np.zeros(GRADIENT.shape, np.uint8))
+    assert check_cases([case | {"label": str(label)}], [1]) == GRADIENT.size
+    assert "the label of healthy is empty" in caplog.text

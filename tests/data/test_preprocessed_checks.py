@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import nibabel as nib
@@ -135,6 +136,16 @@ def test_an_image_that_the_window_makes_constant_stops(check):
     assert "case 'u': preprocessing makes the image constant: every voxel is 1." in faults
 
 
+def test_an_image_with_less_than_one_percent_above_zero_is_not_scaled_and_stops(check):
+    image = np.zeros(SHAPE, np.float32)
+    image[8:11, 7:10, 7:10] = 500
+    faults, _ = check([label_with(WHOLE)] * 2, [image, noise(1)], intensity="percentiles", intensity_range=[1, 99])
+    assert "found 1 fault:\ncase 'a': after preprocessing its values lie in [0, 500], expected within [0, 1]" in faults
+    assert "choose a wider `intensity_range`, such as [0, 100], or `intensity: window`" in faults
+    wide = check([label_with(WHOLE)] * 2, [image, noise(1)], intensity="percentiles", intensity_range=[0, 100])
+    assert wide[0] == ""
+
+
 @pytest.mark.parametrize("size", [16, 32])
 @pytest.mark.parametrize(("grey", "warned"), [(0.04, True), (0.06, False)])
 def test_an_image_of_which_little_is_grey_is_warned_of_whatever_the_padding(check, size, grey, warned):
@@ -188,3 +199,17 @@ def test_without_preprocessing_the_files_alone_are_looked_at(check):
 def test_a_size_that_does_not_fit_the_networks_is_told_first(check):
     faults, _ = check([label_with(WHOLE)] * 2, spatial_size=[16, 16], intensity_range=[-300, -200])
     assert "found 1 fault:\nspatial_size (16, 16)" in faults
+
+
+@pytest.mark.parametrize("where", ["test", "validation"])
+def test_a_case_to_score_may_be_empty_and_one_to_train_on_not(check, tmp_path, write_json, caplog, where):
+    labels = [label_with(np.s_[4:12, 4:12, 4:12], np.s_[12:20, 4:12, 4:12])] * 2 + [label_with()]
+    assert "found 1 fault:\ncase 'c': the label is empty" in check(labels)[0]
+    listed = json.loads((tmp_path / "datalist.json").read_text())
+    write_json(tmp_path / "datalist.json", listed | {where: [listed["labeled"].pop()]})
+    window = {"spatial_size": [24, 16, 16], "intensity": "window", "intensity_range": [0, 200]}
+    unlike = {"dataset_dir": str(tmp_path), "num_labeled": None, "multiple": 8, "data_check::min_unlabeled": 0}
+    caplog.clear()
+    shipped("train.yaml", "data_check", **window | unlike).run()
+    (told,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert told.startswith("the label of c is empty")  # and nothing of cases that lie apart

@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+import yaml
 from bundle_runs import CONFIGS, ROOT, workflow
 from document_blocks import blocks
 from monai.bundle import ConfigParser
@@ -34,6 +35,7 @@ from monai.data import MetaTensor
 import deeprs
 from scripts.networks.weights import FILES
 from scripts.phantom.volumes import phantom_subject
+from scripts.training.model_record import read_model
 
 GRIDS = {
     "moving": {"shape": (38, 50, 33), "spacing": (2.1, 1.8, 2.4), "orientation": "LAS", "tilt": -11},
@@ -230,6 +232,25 @@ def test_a_model_of_0_6_is_read(files, tmp_path):
     written = registering(images, tmp_path / "pair", model, ckpt_dir=str(tmp_path))
     pair = deeprs.register(**images, model=tmp_path)
     assert same(pair.warped, written / "warped.nii.gz") and same(pair.confidence, written / "confidence.nii.gz")
+
+
+def test_nothing_of_the_folder_of_a_model_is_run(files, tmp_path):
+    model, touched = tmp_path / "model.yaml", tmp_path / "touched"
+    content = yaml.safe_load((ROOT / "tests" / "written_by_0_6_1" / "model.yaml").read_text())
+    program = f"$open({str(touched)!r}, 'w')"
+    model.write_text(yaml.safe_dump(content | {"inferer": program}))
+    with pytest.raises(ValueError, match="inferer: .*more than arithmetic.*\n.*give the file by name"):
+        deeprs.segment(files["fixed"], model=tmp_path)
+    model.write_text(yaml.safe_dump(content | {"device": program, "bundle_root": program, "labels": {"1": program}}))
+    with pytest.raises(ValueError, match="num_classes is 8, expected 2"):
+        deeprs.segment(files["fixed"], model=tmp_path)
+    names = {key: program for key in content["labels"]}
+    model.write_text(yaml.safe_dump(content | {"device": program, "bundle_root": program, "labels": names}))
+    torch.manual_seed(0)
+    network = ConfigParser(read_model(tmp_path)).get_parsed_content("network_def")
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    assert set(deeprs.segment(files["fixed"], model=tmp_path).labels.values()) == {program}
+    assert not touched.exists()
 
 
 # ---- mistakes

@@ -21,11 +21,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 from monai.bundle import ConfigParser
+from nibabel.orientations import axcodes2ornt, ornt_transform
 from tiny_networks import CONFIGS
 
 SPACING = np.diag([2.0, 2.0, 2.0, 1.0])
 LABELS = {"10": "cube", "250": "slab"}
-MEASURES = {"dice", "hd95", "asd"}
+MEASURES = {"dice", "hd95", "asd", "surface_dice_1", "surface_dice_2"}
 SHIFT = {"_target_": "tiny_networks.SameShift", "shift": [2.0, 0.0, 0.0]}
 STAY = {"_target_": "tiny_networks.SameShift"}
 READS_BRIGHTNESS = {"_target_": "tiny_networks.ByBrightness", "num_classes": 3}
@@ -78,7 +79,7 @@ def test_a_perfect_segmentation_scores_one_and_no_millimetre(dataset):
     folder = dataset({"a": classes(), "b": classes(1, (23, 19, 20)), "c": classes(-2)})
     metrics, out = evaluate(folder, {"segmentation": READS_BRIGHTNESS}, tasks=["segmentation"])
     assert metrics["segmentation"]["n"] == 3
-    for measure, best in (("dice", 1.0), ("hd95", 0.0), ("asd", 0.0)):
+    for measure, best in {**dict.fromkeys(MEASURES, 1.0), "hd95": 0.0, "asd": 0.0}.items():
         summary = metrics["segmentation"][measure]
         assert (summary["mean"], summary["std"]) == (best, 0.0)
         assert summary["per_structure"] == {name: {"mean": best, "std": 0.0, "n": 3} for name in LABELS.values()}
@@ -114,11 +115,13 @@ def test_the_files_have_the_form_that_is_documented(dataset):
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics == json.loads(json.dumps(returned))
     assert set(metrics) == {"segmentation", "registration", "identity", "structures", "config", "written_by"}
-    assert set(metrics["segmentation"]) == set(metrics["identity"]) == MEASURES | {"n"}
-    assert set(metrics["registration"]) == MEASURES | {"n", "folding_percent", "sdlogj", "seconds"}
+    assert set(metrics["segmentation"]) == MEASURES | {"n"}
+    assert set(metrics["identity"]) == MEASURES | {"n", "local_ncc"}
+    of_field = {"folding_percent", "sdlogj", "seconds", "local_ncc"}
+    assert set(metrics["registration"]) == MEASURES | of_field | {"n", "similarity_worse"}
     for task in ("segmentation", "registration", "identity"):
         for measure in MEASURES:
-            assert set(metrics[task][measure]) == {"mean", "std", "n", "per_structure"}
+            assert set(metrics[task][measure]) == {"mean", "std", "n", "values", "per_structure"}
             assert list(metrics[task][measure]["per_structure"]) == list(LABELS.values())
     assert {key: set(metrics["registration"][key]) for key in ("folding_percent", "sdlogj", "seconds")} == {
         key: {"mean", "std", "n"} for key in ("folding_percent", "sdlogj", "seconds")
@@ -127,8 +130,9 @@ def test_the_files_have_the_form_that_is_documented(dataset):
     segmentation, registration = (rows_of(out / f"{task}.csv") for task in ("segmentation", "registration"))
     assert [(row["case"], row["structure"]) for row in segmentation] == [(c, s) for c in "abc" for s in LABELS.values()]
     assert len(registration) == 12 and list(registration[0]) == [
-        *("moving", "fixed", "structure", "dice", "hd95", "asd"),
-        *("identity_dice", "identity_hd95", "identity_asd", "folding_percent", "sdlogj", "seconds"),
+        *("moving", "fixed", "structure", "dice", "hd95", "asd", "surface_dice_1", "surface_dice_2"),
+        *("identity_dice", "identity_hd95", "identity_asd", "identity_surface_dice_1", "identity_surface_dice_2"),
+        *("folding_percent", "sdlogj", "seconds", "local_ncc_before", "local_ncc_after", "similarity_worse"),
     ]
     names = {f"{task}_{rank}.npz" for task in ("segmentation", "registration") for rank in ("worst", "median", "best")}
     assert {path.name for path in (out / "examples").iterdir()} == names
@@ -149,6 +153,64 @@ def test_a_structure_that_is_nowhere_has_no_score_and_the_rest_is_averaged_witho
     assert metrics["segmentation"]["dice"]["mean"] == 1.0
     empty = next(row for row in rows_of(out / "segmentation.csv") if (row["case"], row["structure"]) == ("a", "slab"))
     assert (empty["dice"], empty["hd95"], empty["asd"]) == ("", "", "")
+
+
+def test_what_was_missed_has_no_distance_which_every_table_says_and_a_surface_dice_of_0(dataset, caplog):
+    caplog.set_level("INFO")
+    folder = dataset({"a": classes(), "b": classes(1)})
+    image = nib.load(path := folder / "images" / "b.nii.gz")
+    array = image.get_fdata(dtype=np.float32)
+    nib.save(nib.Nifti1Image(np.where(array == 100, 0, array), image.affine), path)  # the slab is not to be seen
+    metrics, out = evaluate(folder, {"segmentation": READS_BRIGHTNESS}, tasks=["segmentation"], report=True)
+    slab = {measure: metrics["segmentation"][measure]["per_structure"]["slab"] for measure in MEASURES}
+    assert slab["hd95"] == slab["asd"] == {"mean": 0.0, "std": 0.0, "n": 1}
+    for measure in ("dice", "surface_dice_1", "surface_dice_2"):
+        assert slab[measure] == {"mean": 0.5, "std": 0.5, "n": 2}
+    assert (metrics["segmentation"]["hd95"]["values"], metrics["segmentation"]["dice"]["values"]) == (3, 4)
+    line = next(line for line in caplog.text.splitlines() if line.strip().startswith("slab"))
+    assert line.count("(1 of 2)") == 2
+    assert "(1 of 2)" in (out / "report.html").read_text() and "(3 of 4)" in (out / "report.html").read_text()
+
+
+def test_an_empty_label_is_scored_without_dice_where_nothing_is_found_and_as_0_where_something_is(dataset, caplog):
+    folder = dataset({"a": classes(), "healthy": classes(slab=False), "invented": classes()})
+    for name in ("healthy", "invented"):
+        image = nib.load(path := folder / "labels" / f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), path)
+    image = nib.load(path := folder / "images" / "healthy.nii.gz")
+    nib.save(nib.Nifti1Image(0.1 * image.get_fdata(dtype=np.float32), image.affine), path)  # too dark to be found
+    metrics, out = evaluate(folder, {"segmentation": READS_BRIGHTNESS}, tasks=["segmentation"], report=True)
+    assert metrics["segmentation"]["n"] == 3
+    for measure, n in {**dict.fromkeys(MEASURES, 2), "hd95": 1, "asd": 1}.items():
+        assert metrics["segmentation"][measure]["n"] == n
+    assert metrics["segmentation"]["dice"]["mean"] == metrics["segmentation"]["surface_dice_1"]["mean"] == 0.5
+    rows = {(row["case"], row["structure"]): row for row in rows_of(out / "segmentation.csv")}
+    assert [rows["healthy", "cube"][measure] for measure in ("dice", "hd95", "surface_dice_1")] == ["", "", ""]
+    assert [rows["invented", "cube"][measure] for measure in ("dice", "hd95", "surface_dice_1")] == ["0", "", "0"]
+    assert "the label of healthy, invented is empty" in caplog.text
+
+
+def test_pairs_that_registration_made_less_alike_are_counted_and_told(dataset, caplog):
+    folder = dataset({"a": classes(), "b": classes()})
+    metrics, out = evaluate(folder, {"registration": SHIFT}, tasks=["registration"], report=True)
+    assert metrics["registration"]["similarity_worse"] == 2
+    assert metrics["registration"]["local_ncc"]["mean"] < metrics["identity"]["local_ncc"]["mean"]
+    assert {row["similarity_worse"] for row in rows_of(out / "registration.csv")} == {"1"}
+    assert "2 of 2 registrations made the images less alike" in caplog.text
+    assert "In 2 of 2 pairs registration made the images less alike" in (out / "report.html").read_text()
+    metrics, _ = evaluate(folder, {"registration": STAY}, tasks=["registration"])
+    assert metrics["registration"]["similarity_worse"] == 0
+
+
+def test_an_image_that_preprocessing_cannot_scale_is_told_before_anything_is_scored(dataset):
+    folder = dataset({"a": classes(), "b": classes(1)})
+    image = nib.load(path := folder / "images" / "b.nii.gz")
+    sparse = np.zeros(image.shape, np.float32)
+    sparse[8:11, 8:11, 8:11] = 500
+    nib.save(nib.Nifti1Image(sparse, image.affine), path)
+    with pytest.raises(ValueError, match=r"case 'b': after preprocessing its values lie in \[0, 500\]"):
+        evaluate(folder, {}, tasks=["segmentation", "registration"], intensity="percentiles", intensity_range=[1, 99])
+    assert not (folder / "out").exists()
 
 
 def test_a_structure_that_no_case_has_is_null_in_the_file_and_does_not_spoil_the_report(dataset):
@@ -181,6 +243,23 @@ def test_the_pictured_cases_are_the_worst_the_median_and_the_best(dataset):
             assert float(example["dice"]) == pytest.approx(expected, abs=1e-5)
             overlap = (example["warped_label"] == 1) & (example["fixed_label"] == 1)
             assert 2 * overlap.sum() / (2 * 8**3) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR"])
+def test_the_kept_volumes_know_where_they_lie_in_the_patient(dataset, codes):
+    folder = dataset({"a": classes(), "b": classes(1)})
+    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
+    for path in (*(folder / "images").iterdir(), *(folder / "labels").iterdir()):
+        nib.save(nib.load(path).as_reoriented(turn), path)
+    networks = {"segmentation": READS_BRIGHTNESS, "registration": STAY}
+    _, out = evaluate(folder, networks, orientation=codes, max_pairs=1)
+    slab = nib.affines.apply_affine(SPACING, np.argwhere(classes() == 2).mean(axis=0))
+    for name, label in (("segmentation_best", "label"), ("registration_best", "moving_label")):
+        with np.load(out / "examples" / f"{name}.npz") as example:
+            voxels = np.argwhere(example[label] == 2)
+            found = nib.affines.apply_affine(example["affine"], voxels.mean(axis=0))
+            assert "".join(nib.aff2axcodes(example["affine"])) == ("RAS" if "segmentation" in name else codes)
+            assert np.abs(found - slab)[1:].max() < 2.1 and abs(found[0] - slab[0]) < 4.1  # which case, and the crop
 
 
 def test_a_test_list_that_is_empty_and_no_pairs_is_an_error_that_says_so(dataset, write_json):

@@ -256,3 +256,16 @@ def test_the_command_prints_the_error_of_the_shipped_weights(dataset, tmp_path):
         {"mean": 0, "std": 0, "n": 2, "landmarks": 6, "max": 0}, abs=1e-4
     )
     assert f"TRE {metrics['registration']['tre']['mean']:.3f}" in said and "6 landmarks in 2 pairs" in said
+
+
+def test_landmarks_that_were_never_placed_do_not_count(tmp_path):
+    for case, shift in (("one", 0.0), ("other", 2.0)):
+        points = [
+            {"label": name, "position": [shift + k, 0.0, 0.0], "positionStatus": status}
+            for k, (name, status) in enumerate([("a", "defined"), ("b", "undefined" if case == "one" else "defined")])
+        ]
+        markup = {"type": "Fiducial", "coordinateSystem": "RAS", "controlPoints": points}
+        (tmp_path / f"{case}.mrk.json").write_text(json.dumps({"markups": [markup]}))
+    names, there, here = Landmarks(tmp_path).of_pair("one", "other")
+    assert names == ["a"]
+    assert there.tolist() == [[0.0, 0.0, 0.0]] and here.tolist() == [[2.0, 0.0, 0.0]]

@@ -16,7 +16,7 @@ import math
 
 import pytest
 import torch
-from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
 
 from scripts.fields.metrics import (
     dice_per_structure,
@@ -237,6 +237,8 @@ def test_equal_surfaces_are_at_distance_zero():
     assert {key: value.item() for key, value in surface_distances(CUBE, CUBE, 2, (1, 2, 3)).items()} == {
         "hd95": 0,
         "asd": 0,
+        "surface_dice_1": 1,
+        "surface_dice_2": 1,
     }
 
 
@@ -244,8 +246,37 @@ def test_distances_of_a_missing_structure_are_nan_and_the_others_stand():
     pred, truth = CUBE.clone(), BRICK.clone()
     pred[0, 0, 0, 0, 0] = 2  # 2 is only predicted, 3 only true, 4 in neither
     truth[0, 0, 0, 0, 0] = 3
-    for value in surface_distances(pred, truth, 5, (1, 1, 1)).values():
-        assert torch.isfinite(value).tolist() == [True, False, False, False]
+    scores = surface_distances(pred, truth, 5, (1, 1, 1))
+    for name in ("hd95", "asd"):
+        assert torch.isfinite(scores[name]).tolist() == [True, False, False, False]
+
+
+def test_what_was_missed_or_invented_counts_as_0_in_the_surface_dice_and_what_is_nowhere_does_not():
+    pred, truth = CUBE.clone(), BRICK.clone()
+    pred[0, 0, 0, 0, 0] = 2  # 2 is only predicted, 3 only true, 4 in neither
+    truth[0, 0, 0, 0, 0] = 3
+    scores = surface_distances(pred, truth, 5, (1, 1, 1))
+    for name in ("surface_dice_1", "surface_dice_2"):
+        found, invented, missed, nowhere = scores[name].tolist()
+        assert 0 < found < 1 and (invented, missed) == (0, 0) and math.isnan(nowhere)
+
+
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (0.7, 1.5, 3.0)])
+@pytest.mark.parametrize("voxels", [1, 2])
+def test_the_surface_dice_is_that_of_monai_at_so_many_of_the_smallest_sides(voxels, spacing):
+    pred, truth = (torch.cat([label == 0, label == 1], dim=1) for label in (CUBE, BRICK))
+    tolerance = [voxels * min(spacing) + 1e-4]
+    expected = compute_surface_dice(pred, truth, tolerance, spacing=spacing).item()
+    found = surface_distances(CUBE, BRICK, 2, spacing)[f"surface_dice_{voxels}"].item()
+    assert 0 < expected < 1 and found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_surface_one_voxel_away_agrees_within_one_voxel_and_one_two_voxels_away_within_two():
+    for shift, expected in ((1, (1, 1)), (2, (0, 1)), (3, (0, 0))):
+        plane, shifted = (torch.zeros(1, 1, 12, 12, 12) for _ in range(2))
+        plane[:, :, 3], shifted[:, :, 3 + shift] = 1, 1
+        scores = surface_distances(plane, shifted, 2, (0.3, 0.9, 0.7))
+        assert (scores["surface_dice_1"].item(), scores["surface_dice_2"].item()) == expected
 
 
 @pytest.mark.parametrize("spacing", [(1, 1), (1, 0, 1), (1, -1, 1)])

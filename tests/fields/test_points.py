@@ -86,6 +86,88 @@ def test_a_markups_file_says_its_system(tmp_path):
     np.testing.assert_allclose(read_points(saved(tmp_path / "F.mrk.json", markups(coordinateSystem="RAS"))), LPS)
 
 
+def moved(path, coordinates=None):
+    """The text of a file whose points were moved by (-1, -2, 3) in RAS, that is (1, 2, 3) in LPS."""
+    points = read_point_set(path, coordinates)
+    out = path.with_name(f"moved_{path.name}")
+    write_points(out, points.moved_to(points.positions + [-1, -2, 3]))
+    return points, out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (  # of ANTs
+            'x,y,z,t,label,comment\n10,20,30,0,1,left\n11,21,31,0,2,"right, lower"\n',
+            'x,y,z,t,label,comment\n11.0,22.0,33.0,0,1,left\n12.0,23.0,34.0,0,2,"right, lower"\n',
+        ),
+        ("Label,Z,Y,X\n a ,3,2,1\n", "Label,Z,Y,X\n a ,6.0,4.0,2.0\n"),
+        ("1,2,3\n4,5,6\n", "2.0,4.0,6.0\n5.0,7.0,9.0\n"),  # no header
+        ("name,x,y,z\na,1,2,3\n", "name,x,y,z\na,2.0,4.0,6.0\n"),
+    ],
+)
+def test_a_csv_comes_back_with_its_columns_in_their_order(given, expected, tmp_path):
+    assert moved(saved(tmp_path / "p.csv", given), "LPS")[1] == expected
+
+
+def test_a_table_of_slicer_says_its_system_and_which_points_were_placed(tmp_path, caplog):
+    text = "label,l,p,s,defined,selected,visible,locked,description\na,1,2,3,1,1,1,0,\nb,0,0,0,0,1,1,0,later\n"
+    points, back = moved(saved(tmp_path / "p.csv", text))
+    assert (points.names, points.coordinates, points.not_placed) == (("a",), "LPS", ("b",))
+    np.testing.assert_allclose(points.positions, [[-1, -2, 3]])
+    assert back == text.replace("a,1,2,3", "a,2.0,4.0,6.0")
+    text = text.replace("l,p,s", "r,a,s")
+    np.testing.assert_allclose(read_points(saved(tmp_path / "p.csv", text)), [[1, 2, 3]])
+    assert "1 of 2 points were not placed and are left out (positionStatus: 1 undefined): b" in caplog.text
+
+
+def test_points_of_slicer_that_were_not_placed_are_left_out_and_keep_their_status(tmp_path, caplog):
+    states = ("defined", "undefined", "preview", "missing", None)
+    points = [
+        {"id": str(k), "label": f"F-{k}", "position": [float(k)] * 3, "positionStatus": state, "visibility": False}
+        for k, state in enumerate(states)
+    ]
+    del points[4]["positionStatus"]
+    points[3]["position"] = None
+    display = {"visibility": True, "color": [1, 0, 0]}
+    text = json.dumps({"markups": [{"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": points,
+                                    "display": display, "measurements": [{"name": "length"}]}]})  # fmt: skip
+    read, back = moved(saved(tmp_path / "F.mrk.json", text))
+    assert read.names == ("F-0", "F-4") and read.not_placed == ("F-1", "F-2", "F-3")
+    np.testing.assert_allclose(read.positions, [[0, 0, 0], [-4, -4, 4]])
+    (markup,) = json.loads(back)["markups"]
+    assert markup["display"] == display and "measurements" not in markup
+    expected = [dict(point) for point in points]
+    expected[0]["position"], expected[4]["position"] = [1.0, 2.0, 3.0], [5.0, 6.0, 7.0]
+    assert markup["controlPoints"] == expected
+    assert "3 of 5 points were not placed" in caplog.text and "1 undefined, 1 preview, 1 missing" in caplog.text
+
+
+def test_every_list_of_a_markups_file_comes_back_and_a_box_as_its_points(tmp_path):
+    lists = [
+        {"type": "Line", "coordinateSystem": "LPS", "controlPoints": [{"label": "l", "position": [0, 0, 0]}]},
+        {"type": "ROI", "coordinateSystem": "LPS", "size": [9, 9, 9], "controlPoints": [{"position": [1, 1, 1]}]},
+    ]
+    text = json.dumps({"markups": lists})
+    line, box = json.loads(moved(saved(tmp_path / "F.mrk.json", text))[1])["markups"]
+    assert line["type"] == "Line" and line["controlPoints"][0]["position"] == [1, 2, 3]
+    assert box == {"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": [{"position": [2, 3, 4]}]}
+
+
+def test_an_fcsv_keeps_its_columns_and_the_status_that_slicer_5_writes_behind_them(tmp_path, caplog):
+    head = (
+        "# Markups fiducial file version = 5.2\n# CoordinateSystem = LPS\n"
+        "# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID\n"
+    )
+    rows = (
+        "1,{},0,0,0,1,0,1,1,F-1,hidden,vtkMRML,2,0\n2,0,0,0,0,0,0,1,1,1,0,F-2,,,0,0\n3,9,9,9,0,0,0,1,1,1,0,F-3,,,3,0\n"
+    )
+    read, back = moved(saved(tmp_path / "F.fcsv", head + rows.format("1,2,3")))
+    assert read.names == ("F-1",) and read.not_placed == ("F-2", "F-3")  # one that is not shown is placed all the same
+    assert back == head + rows.format("2.0,4.0,6.0")
+    assert "1 undefined, 1 missing" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("name", "text", "coordinates", "message"),
     [
@@ -107,6 +189,14 @@ def test_a_markups_file_says_its_system(tmp_path):
         ("p.mrk.json", markups(controlPoints=[{"position": [1, 2]}]), None, "position with 2 coordinates"),
         ("p.mrk.json", markups(coordinateSystem="IJK"), None, "found IJK"),
         ("p.mrk.json", markups(controlPoints=[]), None, "holds no points"),
+        ("p.mrk.json", markups(coordinateUnits="cm"), None, "expected coordinateUnits mm, found cm"),
+        ("p.csv", "x,y,z,defined\n1,2,3,0\n", "LPS", "holds no points that were placed"),
+        (
+            "p.mrk.json",
+            markups(controlPoints=[{"position": [0, 0, 0], "positionStatus": "preview"}]),
+            None,
+            r"holds no points that were placed \(positionStatus: 1 preview\)",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_rightly_is_refused(name, text, coordinates, message, tmp_path):

@@ -71,7 +71,15 @@ def test_every_config_beside_the_overlays_has_its_command_here():
 
 def test_training_leaves_weights_curves_and_the_merged_config(trained):
     names = {path.name for path in trained.folder.iterdir()}
-    assert names == WEIGHTS | {"train_state.pt", "history.csv", "config.yaml", "model.yaml", "tensorboard", "pictures"}
+    assert names == WEIGHTS | {
+        "train_state.pt",
+        "history.csv",
+        "config.yaml",
+        "model.yaml",
+        "model.json",
+        "tensorboard",
+        "pictures",
+    }
     for name in WEIGHTS:
         state = torch.load(trained.folder / name, weights_only=True)
         assert state and all(isinstance(value, torch.Tensor) for value in state.values())

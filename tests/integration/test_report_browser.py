@@ -211,3 +211,63 @@ def test_two_runs_stand_side_by_side_under_one_slider(comparison):
 def test_the_page_fits_its_window(report, width):
     report.page.set_viewport_size({"width": width, "height": 800})
     assert report.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+# ---- left and right
+
+CORNER = np.s_[2:5, 14:18, 8:11]  # of an array in LPS: the patient's right, back and head
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory):
+    """An evaluation in LPS whose image is bright in one corner."""
+    affine = np.diag([-1.0, -1.5, 2.0, 1.0])
+    folder = write_evaluation(tmp_path_factory.mktemp("marked") / "evaluation", cases=["a"], affine=affine)
+    for path in (folder / "examples").glob("segmentation_*.npz"):
+        with np.load(path) as file:
+            arrays = dict(file)
+        arrays["image"] = np.zeros(SHAPE, np.float32)
+        arrays["image"][CORNER] = 1
+        arrays["label"], arrays["pred"] = np.ones(SHAPE, np.uint8), np.ones(SHAPE, np.uint8)  # nothing is cut away
+        np.savez(path, **arrays)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("view", "plane", "letters", "corner"),
+    [
+        ("radiological", "axial", "RLPA", ("left", "bottom")),
+        ("radiological", "coronal", "RLIS", ("left", "top")),
+        ("radiological", "sagittal", "APIS", ("right", "top")),
+        ("neurological", "axial", "LRPA", ("right", "bottom")),
+        ("neurological", "coronal", "LRIS", ("right", "top")),
+        ("neurological", "sagittal", "APIS", ("right", "top")),
+    ],
+)
+def test_a_bright_corner_of_the_patient_is_in_its_corner_of_the_slice_with_the_letters(
+    browser, marked, view, plane, letters, corner
+):
+    opened = Opened(browser, Report(marked, view=view).run())
+    opened.page.locator(f"#segmentation-viewer [value={plane}]").check()
+    last = int(opened.page.locator("#segmentation-viewer .slice").get_attribute("max"))
+    # slices are counted towards the head, the front and the right of the patient
+    opened.slide({"axial": 9, "coronal": last - 16, "sagittal": last - 3}[plane], task="segmentation")
+    canvas = opened.page.locator("#segmentation-viewer canvas[aria-label=image]")
+    assert canvas.get_attribute("data-letters") == letters
+    picture = opened.picture("image", task="segmentation")[..., 0]
+    height, width = picture.shape
+    ends = {"left": np.s_[: width // 3], "right": np.s_[-(width // 3) :]}
+    rows = {"top": np.s_[: height // 3], "bottom": np.s_[-(height // 3) :]}
+    bright = {(x, y): (picture[rows[y], ends[x]] > 200).mean() for x in ends for y in rows}
+    assert max(bright, key=bright.get) == corner and bright[corner] > 3 * sorted(bright.values())[-2]
+    for x in (np.s_[:40], np.s_[-40:]):  # the letters themselves, white in the middle of each edge
+        assert (picture[height // 2 - 17 : height // 2 + 17, x] > 200).any()
+        assert (picture[x, width // 2 - 17 : width // 2 + 17] > 200).any()
+    assert opened.complaints == []
+    opened.page.close()
+
+
+def test_where_the_orientation_is_not_known_no_slice_has_letters(report):
+    canvases = report.page.locator("canvas")
+    assert canvases.count() > 10
+    assert set(canvases.evaluate_all("all => all.map((each) => each.dataset.letters)")) == {""}

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import yaml
-from bundle_runs import BUNDLE, STRUCTURES, TINY
+from bundle_runs import BUNDLE, ROOT, STRUCTURES, TINY
 from document_blocks import blocks, commands
 
 from scripts.phantom.volumes import make_phantoms
@@ -32,7 +32,7 @@ TUTORIAL = BUNDLE / "docs" / "tutorial.md"
 FOLDER = "/data/heart"
 #: six of its eight cases are labelled by somebody: four for training, and two to measure on
 LABELED, CHECKED = 4, ("case_07", "case_08")
-STEPS = ["checking", "training", "inferring", "registering", "evaluating", "evaluating", "reporting"]
+STEPS = ["check", "train", "segment", "register", "evaluate", "evaluate", "report"]
 
 
 def lay_out(folder: Path) -> Path:
@@ -58,23 +58,23 @@ def run(words, folder):
     """A command of the document, with the reader's folder in place of the one it names."""
     words = [word.replace(FOLDER, str(folder)) for word in words]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [sys.executable, "-m", "monai.bundle", *words]
+    command = [sys.executable, "-m", "deeprs", *words]
     done = subprocess.run(
-        command, cwd=BUNDLE, env=environment, text=True, timeout=600, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, cwd=ROOT, env=environment, text=True, timeout=600, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert done.returncode == 0, f"{words}\n{done.stdout[-4000:]}"
     return done.stdout
 
 
 def test_the_tutorial_has_the_steps_that_are_tested_and_no_other_command():
-    words = commands(TUTORIAL, "python -m monai.bundle")
-    assert [each[1] for each in words] == STEPS
+    words = commands(TUTORIAL, "deeprs")
+    assert [each[0] for each in words] == STEPS
     lines = "".join(blocks(TUTORIAL)).replace("\\\n", " ").splitlines()
-    assert [line for line in lines if line and not line.startswith("python -m monai.bundle ")] == []
+    assert [line for line in lines if line and not line.startswith("deeprs ")] == []
 
 
 def test_the_checking_of_the_tutorial_finds_four_labelled_cases(tmp_path):
-    said = run(commands(TUTORIAL, "python -m monai.bundle")[0], lay_out(tmp_path / "heart"))
+    said = run(commands(TUTORIAL, "deeprs")[0], lay_out(tmp_path / "heart"))
     rows = [line.split() for line in said.splitlines() if line.startswith("case_")]
     assert [row[1] for row in rows] == ["labeled"] * 4 + ["unlabeled"] * 4
     assert all(row[-1] == "ok" for row in rows)
@@ -84,7 +84,7 @@ def test_the_checking_of_the_tutorial_finds_four_labelled_cases(tmp_path):
 def heart(tmp_path_factory):
     """The folder after every command of the page."""
     folder = lay_out(tmp_path_factory.mktemp("tutorial") / "heart")
-    for words in commands(TUTORIAL, "python -m monai.bundle"):
+    for words in commands(TUTORIAL, "deeprs"):
         run(words, folder)
     return folder
 

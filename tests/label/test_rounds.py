@@ -74,6 +74,12 @@ def test_labels_that_lie_elsewhere_leave_the_images_to_be_found_beside_their_own
     assert names(cases.unlabeled) == ["b", "c", "d", "e"]
 
 
+def test_a_path_that_monai_has_changed_is_told(datastore):
+    changed = {key: path.replace("/a.nii.gz", "/a::1.nii.gz") for key, path in entry(datastore, "a").items()}
+    with pytest.raises(ValueError, match=r"a::1\.nii\.gz'. MONAI makes `::` of `#`"):
+        datastore_cases([changed], [], LABELS)
+
+
 def test_without_a_label_to_learn_from_a_round_says_so(datastore):
     with pytest.raises(ValueError, match="no image of the datastore is labelled for training.*at least one image.$"):
         datastore_cases([], [], LABELS)
@@ -136,6 +142,11 @@ def test_labels_are_counted_from_one_and_the_background_is_left_out():
     assert check_labels({"2": "spleen", "0": "background", "1": "liver"}) == {1: "liver", 2: "spleen"}
 
 
+def test_names_that_monai_leaves_alone_are_taken():
+    names = {1: "50%", 2: "costs $", 3: "a@b", 4: "left::right"}
+    assert check_labels(names) == names
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
@@ -144,6 +155,9 @@ def test_labels_are_counted_from_one_and_the_background_is_left_out():
         ({"205": "myocardium", "500": "ventricle"}, r"ids \[205, 500\], expected 1 to 2"),
         ({"1": "LV", "2": "lv"}, "lower case"),
         ({"1": "Background"}, "none may be `background`"),
+        ({"1": "$HOME lesion"}, r"rename '\$HOME lesion'"),
+        ({"1": "liver", "2": "%CT"}, "rename '%CT'"),
+        ({"1": "@apex", "2": "lesion #1"}, "rename '@apex', 'lesion #1'"),
     ],
 )
 def test_labels_that_an_annotation_program_would_mix_up_are_refused(labels, message):

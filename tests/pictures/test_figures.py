@@ -32,6 +32,7 @@ from scripts.pictures.figures import (
     segmentation_errors,
     segmentation_figure,
 )
+from scripts.pictures.orientation import Frame
 from scripts.pictures.panels import CONFIDENCE, structure_color
 
 IMAGE = np.random.default_rng(0).random(SHAPE, dtype=np.float32)
@@ -83,7 +84,7 @@ def test_the_predicted_structures_are_seen_in_a_pair():
 
 def test_a_pair_is_drawn_with_the_proportions_of_its_voxels():
     square = pair_figure(IMAGE, IMAGE, IMAGE, STILL).get_figheight()
-    assert pair_figure(IMAGE, IMAGE, IMAGE, STILL, spacing=(1, 1, 2)).get_figheight() > square
+    assert pair_figure(IMAGE, IMAGE, IMAGE, STILL, frame=Frame((1, 1, 2))).get_figheight() > square
 
 
 @pytest.mark.parametrize(
@@ -114,21 +115,21 @@ def test_errors_of_a_voxel_are_told_apart(pred, label, error):
 
 def test_figures_of_one_volume_have_rows_of_equal_height():
     label = ball(CENTER)
-    images = images_figure(IMAGE, IMAGE, IMAGE, CENTER, SPACING)
-    alignment = alignment_figure(IMAGE, label, label, label, CENTER, SPACING)
-    segmentation = segmentation_figure(IMAGE, label, label, CENTER, SPACING)
+    images = images_figure(IMAGE, IMAGE, IMAGE, CENTER, Frame(SPACING))
+    alignment = alignment_figure(IMAGE, label, label, label, CENTER, Frame(SPACING))
+    segmentation = segmentation_figure(IMAGE, label, label, CENTER, Frame(SPACING))
     assert images.get_figheight() == alignment.get_figheight() == segmentation.get_figheight()
 
 
 def test_the_confidence_map_has_its_column_only_when_there_is_one():
-    assert "confidence" not in words(deformation_figure(STILL, None, CENTER, SPACING))
-    figure = deformation_figure(STILL, np.ones(SHAPE), CENTER, SPACING)
+    assert "confidence" not in words(deformation_figure(STILL, None, CENTER, Frame(SPACING)))
+    figure = deformation_figure(STILL, np.ones(SHAPE), CENTER, Frame(SPACING))
     assert "confidence" in words(figure)
     assert (CONFIDENCE.vmin, CONFIDENCE.vmax) == (0, 1)
 
 
 def test_a_png_holds_the_picture_at_the_asked_resolution():
-    figure = images_figure(IMAGE, IMAGE, IMAGE, CENTER, SPACING)
+    figure = images_figure(IMAGE, IMAGE, IMAGE, CENTER, Frame(SPACING))
     width, height = figure.get_size_inches()
     with Image.open(io.BytesIO(figure_to_png(figure, dpi=50))) as picture:
         assert picture.format == "PNG"
@@ -136,7 +137,7 @@ def test_a_png_holds_the_picture_at_the_asked_resolution():
 
 
 def test_an_array_is_the_picture_as_rows_of_red_green_blue():
-    figure = images_figure(IMAGE, IMAGE, IMAGE, CENTER, SPACING)
+    figure = images_figure(IMAGE, IMAGE, IMAGE, CENTER, Frame(SPACING))
     width, height = figure.get_size_inches()
     array = figure_to_array(figure, dpi=50)
     assert array.dtype == np.uint8

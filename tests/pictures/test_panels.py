@@ -16,6 +16,7 @@ from matplotlib.cbook import is_math_text
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
+from scripts.pictures.orientation import Frame
 from scripts.pictures.panels import (
     INK,
     STRUCTURE_COLORS,
@@ -59,7 +60,7 @@ def field(axis, values):
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_without_displacement_the_grid_is_straight_and_square(number):
-    plane = planes_through((8, 6, 5), SPACING)[number]
+    plane = planes_through((8, 6, 5), Frame(SPACING))[number]
     spaces = []
     for direction, lines in enumerate(grid_lines(field(0, 0.0), plane)):
         assert max(np.ptp(points[:, direction]) for points in lines) < 1e-5
@@ -69,7 +70,7 @@ def test_without_displacement_the_grid_is_straight_and_square(number):
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_shift_by_voxels_moves_the_grid_against_it_by_millimetres(number):
-    plane = planes_through((8, 6, 5), SPACING)[number]
+    plane = planes_through((8, 6, 5), Frame(SPACING))[number]
     for direction, axis in enumerate((plane.horizontal, plane.vertical)):
         still, moved = (grid_lines(field(axis, shift), plane)[direction] for shift in (0.0, 1.0))
         before, after = ([points[0, direction] for points in lines] for lines in (still, moved))
@@ -78,7 +79,7 @@ def test_a_shift_by_voxels_moves_the_grid_against_it_by_millimetres(number):
 
 
 def test_a_displacement_out_of_the_plane_leaves_its_grid_alone():
-    plane = planes_through((8, 6, 5), SPACING)[0]
+    plane = planes_through((8, 6, 5), Frame(SPACING))[0]
     depth = field(2, np.random.default_rng(0).random(SHAPE))
     for still, moved in zip(grid_lines(field(2, 0.0), plane), grid_lines(depth, plane), strict=True):
         np.testing.assert_array_equal(np.concatenate(still), np.concatenate(moved))
@@ -97,7 +98,7 @@ def test_an_outline_encloses_the_voxels_of_its_structure():
     label = np.zeros(SHAPE, np.uint8)
     label[4:9, 3:7] = 1
     panel = axes()
-    draw_outlines(panel, planes_through((6, 5, 5), SPACING)[0], label)
+    draw_outlines(panel, planes_through((6, 5, 5), Frame(SPACING))[0], label)
     (outline,) = paths(panel)
     np.testing.assert_allclose(outline.vertices.min(axis=0), (3.5, 5.0))
     np.testing.assert_allclose(outline.vertices.max(axis=0), (8.5, 13.0))
@@ -106,7 +107,7 @@ def test_an_outline_encloses_the_voxels_of_its_structure():
 def test_the_outline_of_a_structure_cut_by_the_border_is_closed():
     label = np.ones(SHAPE, np.uint8)
     panel = axes()
-    draw_outlines(panel, planes_through((8, 6, 5), SPACING)[1], label)
+    draw_outlines(panel, planes_through((8, 6, 5), Frame(SPACING))[1], label)
     (outline,) = paths(panel)
     np.testing.assert_array_equal(outline.vertices[0], outline.vertices[-1])
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from scripts.pictures.orientation import Frame
 from scripts.pictures.planes import focus, label_center, planes_through
 
 SHAPE = (4, 5, 6)
@@ -33,7 +34,7 @@ def test_a_plane_shows_two_axes_to_the_right_and_upwards(number, name, across, u
 
 
 def test_a_plane_is_measured_in_millimetres_from_voxel_edge_to_voxel_edge():
-    coronal = planes_through((0, 0, 0), spacing=(0.5, 9.0, 2.0))[1]
+    coronal = planes_through((0, 0, 0), Frame((0.5, 9.0, 2.0)))[1]
     assert coronal.extent(SHAPE) == (-0.25, 1.75, -1.0, 11.0)
     across, up = coronal.millimetres(SHAPE)
     np.testing.assert_allclose(across, [0, 0.5, 1.0, 1.5])

@@ -270,3 +270,21 @@ def test_the_command_applies_a_chain_and_its_inverse(pair, tmp_path):
     assert "inverse of transform.h5: largest residual 0.000" in said
     succeed("applying", ["configs/apply.yaml"], points=pair / "fixed.csv", inverse="false", **options)  # a word
     assert moved.read_text() == forward
+
+
+def test_a_transform_that_leads_out_of_the_image_is_warned_of(pair, tmp_path, caplog):
+    sitk.WriteTransform(sitk.TranslationTransform(3, (500.0, 0.0, 0.0)), str(tmp_path / "far.tfm"))
+    ApplyTransform(tmp_path / "far.tfm", tmp_path / "out", pair / "fixed.nii.gz", image=pair / "moving.nii.gz").run()
+    assert "100 % of the result lies outside of this file" in caplog.text
+    caplog.clear()
+    apply(pair, tmp_path)
+    assert "outside of this file" not in caplog.text
+
+
+def test_points_that_were_not_placed_are_counted_in_the_summary(tmp_path):
+    sitk.WriteTransform(sitk.TranslationTransform(3, (1.0, 2.0, 3.0)), str(tmp_path / "t.tfm"))
+    (tmp_path / "p.csv").write_text("label,l,p,s,defined\na,1,2,3,1\nb,0,0,0,0\n")
+    summary = ApplyTransform(tmp_path / "t.tfm", tmp_path / "out", points=tmp_path / "p.csv").run()
+    assert summary["points_not_placed"] == {str(tmp_path / "p.csv"): ["b"]}
+    text = (tmp_path / "out/p_transformed.csv").read_text()
+    assert text == "label,l,p,s,defined\na,2.0,4.0,6.0,1\nb,0,0,0,0\n"

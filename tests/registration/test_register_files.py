@@ -372,3 +372,57 @@ def test_a_failure_amid_the_writing_leaves_the_earlier_result_whole(tmp_path):
 def test_a_fill_value_that_is_a_word_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(ValueError, match="--fill_value 'air': expected a number"):
         register(tmp_path / "out", "none", "none", {"registration": SameShift()}, fill_value="air")
+
+
+# ---- what the networks could not use, and what they made worse
+
+
+def test_an_image_that_preprocessing_cannot_scale_is_refused_with_its_case_and_the_remedy(tmp_path):
+    images = {name: write_subject(tmp_path, name, 6, **PLAIN)[0] for name in ("moving", "fixed")}
+    sparse = np.zeros(PLAIN["shape"], np.float32)
+    sparse[12:15, 12:15, 10:13] = 500
+    nib.save(nib.Nifti1Image(sparse, nib.load(images["fixed"]).affine), images["fixed"])
+    percentiles = {"intensity": "percentiles", "intensity_range": [1, 99]}
+    prepare = shipped("register.yaml", "preprocessing", **SIZES, **percentiles)
+    state = partial(PairState, num_classes=2)
+    registering = RegisterFiles(
+        **images,
+        output_dir=str(tmp_path / "out"),
+        preprocessing=prepare,
+        networks={"registration": SameShift()},
+        state=state,
+        labels={"1": "a"},
+    )
+    told = rf"^case 'fixed_image' \({images['fixed']}\): after preprocessing its values lie in \[0, .*(?s:.*)wider"
+    with pytest.raises(ValueError, match=told):
+        registering.run()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_registration_that_makes_the_images_less_alike_is_warned_of(tmp_path, caplog):
+    image, _ = write_subject(tmp_path, "only", 3, **PLAIN)
+    summary = register(tmp_path / "out", image, image, {"registration": SameShift([2.0, 0.0, 0.0])})
+    assert summary["local_ncc_after"] < summary["local_ncc_before"] and summary["similarity_worse"] is True
+    (told,) = json.loads((tmp_path / "out" / "summary.json").read_text())["warnings"]
+    before, after = (f"{summary[f'local_ncc_{when}']:.3f}" for when in ("before", "after"))
+    assert f"less alike than they were: only_image to only_image (local NCC {before} -> {after})" in told
+    assert told in [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_a_registration_that_changes_nothing_is_not_warned_of(tmp_path, caplog):
+    image, _ = write_subject(tmp_path, "only", 3, **PLAIN)
+    summary = register(tmp_path / "out", image, image, {"registration": SameShift()})
+    assert summary["similarity_worse"] is False and summary["warnings"] == []
+    assert "less alike" not in caplog.text
+
+
+def test_the_picture_is_radiological_and_by_an_option_its_mirror_image(tmp_path):
+    image, _ = write_subject(tmp_path, "only", 3, **GEOMETRIES["turned axes"][0])
+    panels = {}
+    for view in (None, "radiological", "neurological"):
+        register(tmp_path / "out", image, image, {"registration": SameShift()}, **({"view": view} if view else {}))
+        picture = imread(tmp_path / "out" / "picture.png")[..., 0]
+        panels[view] = picture[60:220, 30:240]  # the moving image, axial, between its letters
+    np.testing.assert_array_equal(panels[None], panels["radiological"])
+    apart = [np.abs(panels["neurological"] - other).mean() for other in (panels[None], panels[None][:, ::-1])]
+    assert apart[1] < 0.3 * apart[0]

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import termios
 from functools import partial
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -82,6 +83,18 @@ def test_one_image_goes_onto_each_of_a_folder_but_itself(data, tmp_path):
     for row in summary(out):
         assert float(row["folding_percent"]) == 0 and row["fault"] == ""
         assert float(row["mean_displacement_voxels"]) == pytest.approx(1)
+
+
+def test_pairs_that_became_less_alike_are_counted_at_the_end(data, tmp_path, caplog):
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    (copies / "same.nii.gz").write_bytes(Path(image(data, "a")).read_bytes())
+    rows = sequence(tmp_path / "out", moving=image(data, "a"), fixed=[str(copies), image(data, "b")]).run()
+    assert rows[0]["similarity_worse"] is True
+    assert [row["similarity_worse"] for row in summary(tmp_path / "out")] == [str(r["similarity_worse"]) for r in rows]
+    worse = sum(row["similarity_worse"] for row in rows)
+    assert f"{worse} of 2 registrations made the images less alike" in caplog.records[-1].getMessage()
+    assert "a_to_same (local NCC" in caplog.records[-1].getMessage()
 
 
 def test_a_folder_of_labels_goes_with_a_folder_of_images(data, tmp_path):

@@ -105,7 +105,15 @@ def test_the_page_states_both_runs_and_their_difference(folders):
     page = read(folders[0], compare_with=folders[1])
     assert page.open == []
     assert ["Segmentation, Dice ↑", "0.650", "0.775", "+0.125", "+0.125 to +0.125", "2 of 2"] in page.rows
-    assert ["Segmentation, HD95, mm ↓", "4.50", "4.50", "+0.00", "+0.00 to +0.00", "0 of 2"] in page.rows
+    assert [
+        "Segmentation, HD95, mm ↓",
+        "4.50",
+        "4.50",
+        "+0.00",
+        "+0.00 to +0.00",
+        "0 of 2 (2 of 4 structures)",
+    ] in page.rows
+    assert not any("surface Dice" in row[0] for row in page.rows)  # of evaluations by 0.6.1, as these are
     assert ["Registration, Dice ↑", "0.650", "0.550", "−0.100", "−0.100 to −0.100", "0 of 2"] in page.rows
     assert ["b", "0.600", "0.725", "+0.125", "4.50", "4.50", "+0.00"] in page.rows
     assert ["recipe", "deeprs", "deeprs"] in page.rows
@@ -114,6 +122,21 @@ def test_the_page_states_both_runs_and_their_difference(folders):
     )
     assert (folders[0] / "comparison.html").is_file() and not (folders[0] / "report.html").exists()
     assert (folders[0] / "metrics.json").read_bytes() == before
+
+
+def test_a_run_that_misses_a_structure_does_not_look_closer_for_it(folders):
+    for folder, hd95 in zip(folders, ({"front": 2.0, "back": 30.0}, {"front": 3.0, "back": ""}), strict=True):
+        path = folder / "segmentation.csv"
+        with path.open(newline="") as file:
+            rows = [row | {"hd95": hd95[row["structure"]]} for row in csv.DictReader(file)]
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    comparison = compared(*folders)
+    values = comparison.values("segmentation", "hd95")
+    assert values.first.tolist() == [2.0, 2.0] and values.second.tolist() == [3.0, 3.0]  # not 16 and 3
+    assert (comparison.count("segmentation", "hd95"), comparison.count("segmentation", "dice")) == (2, 4)
 
 
 def test_settings_that_only_one_run_has_are_left_empty_in_the_other(folders):

@@ -15,6 +15,7 @@ import io
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from bundle_runs import names_in
 from PIL import Image
@@ -132,11 +133,16 @@ def test_names_are_shown_as_they_are_written(page):
 
 
 def test_the_tables_hold_the_numbers_of_the_evaluation(page):
-    assert ["Segmentation", "0.600 ± 0.062", "4.50 ± 0.06", "1.25 ± 0.06", "–", "–", "–", "3"] in page.rows
+    distances = ["4.50 ± 0.06 (3 of 6)", "1.25 ± 0.06 (3 of 6)"]  # the second structure has none in any of 3 cases
+    assert ["Segmentation", "0.600 ± 0.062", *distances, "–", "–", "–", "3"] in page.rows
     field = ["0.125 ± 0.062", "0.375 ± 0.062", "2.50 ± 0.06"]
-    assert ["Registration", "0.700 ± 0.062", "4.50 ± 0.06", "1.25 ± 0.06", *field, "3"] in page.rows
-    assert ["No registration", "0.250 ± 0.062", "4.50 ± 0.06", "1.25 ± 0.06", "–", "–", "–", "3"] in page.rows
+    assert ["Registration", "0.700 ± 0.062", *distances, *field, "3"] in page.rows
+    assert ["No registration", "0.250 ± 0.062", *distances, "–", "–", "–", "3"] in page.rows
     assert [ODD[0], "0.600 ± 0.062", "0.700 ± 0.062", "0.250 ± 0.062"] in page.rows
+
+
+def test_a_distance_over_fewer_structures_than_dice_says_so_in_each_case(page):
+    assert ["a", "0.500", "4.50 (1 of 2)", "1.25 (1 of 2)"] in page.rows
 
 
 def test_every_case_is_listed_worst_first(page):
@@ -156,7 +162,7 @@ def test_settings_of_the_evaluation_are_stated(page):
 
 def test_what_is_not_defined_is_a_dash(page):
     assert not re.search(r"\bnan\b|\bNone\b", page.prose)
-    assert [ODD[1], "–", "–", "–"] in page.rows
+    assert [ODD[1], *["– (0 of 3)"] * 3] in page.rows
 
 
 @pytest.mark.parametrize(
@@ -195,6 +201,32 @@ def test_numbers_are_rounded_or_a_dash(value, digits, shown):
 )
 def test_a_mean_comes_with_its_spread_where_there_is_one(statistics, shown):
     assert mean_and_spread(statistics, 2) == shown
+
+
+def test_an_evaluation_without_affines_says_that_its_orientation_is_unknown(page):
+    assert page.prose.count("Orientation unknown") == 2
+    assert "The view is" not in page.prose
+
+
+@pytest.mark.parametrize(("view", "side"), [("radiological", "left"), ("neurological", "right")])
+def test_the_page_says_on_which_side_the_patients_right_is(tmp_path, view, side):
+    folder = write_evaluation(tmp_path / "evaluation", cases=["a"], affine=np.diag([-1.0, -1.5, 2.0, 1.0]))
+    page = read(folder, view=view)
+    told = f"The view is {view}: the patient's right is on the {side} of axial and coronal slices."
+    assert page.prose.count(told) == 2 and "oblique" not in page.prose and "unknown" not in page.prose
+
+
+def test_the_page_says_that_a_volume_is_oblique_and_by_how_much(tmp_path):
+    angle = np.radians(20)
+    affine = np.eye(4)
+    affine[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    page = read(write_evaluation(tmp_path / "evaluation", tasks=["segmentation"], cases=["a"], affine=affine))
+    assert "The volumes are oblique: their axes are up to 20° off the sides that the letters name." in page.prose
+
+
+def test_a_view_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="view: expected one of"):
+        Report(tmp_path, view="upside down")
 
 
 def test_text_cannot_open_or_close_an_element_or_an_attribute():

@@ -83,17 +83,41 @@ def test_the_table_has_a_line_for_each_task_and_structure_and_a_dash_for_what_is
         "identity": summarise(rows_of(pairs), ("case",), STRUCTURES),
         "registration": summarise(rows_of(pairs), ("case",), STRUCTURES) | field,
     }
-    scores = ["0.375", "+-", "0.125"] * 3 + ["2"]
+    scores = ["0.375", "+-", "0.125"] * 5 + ["2"]
     assert [line.split() for line in format_table(metrics).splitlines()] == [
-        ["Dice", "HD95", "mm", "ASD", "mm", "n"],
+        ["Dice", "HD95", "mm", "ASD", "mm", "surface", "Dice", "1", "surface", "Dice", "2", "n"],
         ["registration", *scores],
         ["left", *scores],
-        ["right", "-", "-", "-", "0"],
+        ["right", *"-----", "0"],
         ["folding", "0.2500", "%,", "SD", "log", "J", "0.500,", "1.50", "s", "a", "pair"],
         ["no", "registration", *scores],
         ["left", *scores],
-        ["right", "-", "-", "-", "0"],
+        ["right", *"-----", "0"],
     ]
+
+
+def test_a_figure_over_fewer_cases_than_dice_says_over_how_many_in_the_table_and_in_json():
+    rows = rows_of({"a": (1.0, 0.0), "b": (0.5, 0.5), "c": (0.5, NAN)})
+    rows[1] |= {"hd95": NAN, "asd": NAN}  # the right one of a was missed; c has none, which is right
+    summary = summarise(rows, ("case",), STRUCTURES)
+    assert {name: summary[name]["values"] for name in OVERLAPS} == {
+        **dict.fromkeys(("dice", "surface_dice_1", "surface_dice_2"), 5),
+        **dict.fromkeys(("hd95", "asd"), 4),
+    }
+    assert summary["surface_dice_1"]["per_structure"]["right"] == {"mean": 0.25, "std": 0.25, "n": 2}
+    _, mean_line, left, right, note = format_table({"structures": STRUCTURES, "segmentation": summary}).splitlines()
+    assert mean_line.count("(4 of 5)") == 2 and " of " not in left and right.count("(1 of 2)") == 2
+    assert right.split()[-1] == "2" and note.startswith("(k of n): a structure that was missed")
+
+
+def test_the_figures_of_an_older_evaluation_are_a_table_with_dashes():
+    rows = [{key: value for key, value in row.items() if "surface" not in key} for row in rows_of({"a": (1.0, 0.5)})]
+    summary = summarise(rows, ("case",), STRUCTURES)
+    assert summary["surface_dice_1"]["n"] == summary["surface_dice_1"]["values"] == 0
+    old = {key: value for key, value in summary.items() if "surface" not in key}
+    for table in (summary, old):
+        lines = format_table({"structures": STRUCTURES, "segmentation": table}).splitlines()
+        assert lines[1].split()[-3:] == ["-", "-", "1"]
 
 
 def test_the_columns_of_the_table_stand_below_each_other_for_long_names():

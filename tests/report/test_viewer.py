@@ -18,9 +18,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 from synthetic_evaluation import SHAPE, SPACING, write_evaluation
 
+from scripts.pictures.orientation import VIEWS, Frame
 from scripts.pictures.panels import VOLUME_CHANGE, VOLUME_CHANGE_COLORS
+from scripts.pictures.planes import planes_through
 from scripts.report import viewer as report_viewer
 from scripts.report.evaluation_folder import read_evaluation
 from scripts.report.viewer import COLORS, FOLDED, PANELS, _table, pack
@@ -98,6 +101,38 @@ def test_a_large_volume_is_shrunk_and_keeps_its_size_in_millimetres(evaluation, 
     assert 250 < np.prod(packed["shape"]) <= 500
     np.testing.assert_allclose(np.multiply(packed["shape"], packed["spacing"]), np.multiply(SHAPE, SPACING), rtol=1e-3)
     assert unpacked(packed, "ddf_1").shape == packed["shape"]
+
+
+def slice_of(packed, plane, volume, index):
+    """A slice as `viewer.js` takes it: rows from the bottom up, columns from left to right."""
+    (across, up, cut), flipped = packed["planes"][plane]["axes"], packed["planes"][plane]["flipped"]
+    turned = np.flip(volume, [axis for axis, turn in zip((across, up, cut), flipped, strict=True) if turn])
+    return np.moveaxis(turned, (up, across, cut), (0, 1, 2))[..., index]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR"])
+def test_slices_of_the_viewer_are_those_of_the_pictures_with_their_letters(evaluation, codes, view):
+    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
+    frame = Frame.of(inv_ornt_aff(turn, SHAPE), view)
+    packed = pack("segmentation", replace(example(evaluation, "segmentation", pred=VOLUME), frame=frame))
+    for plane in planes_through((3, 3, 3), frame):
+        last = VOLUME.shape[plane.axis] - 1
+        shown = slice_of(packed, plane.name, unpacked(packed, "pred"), last - 3 if plane.flipped[2] else 3)
+        np.testing.assert_array_equal(shown, plane.take(VOLUME))
+        assert "".join(packed["planes"][plane.name]["letters"]) in ("RLPA", "LRPA", "RLIS", "LRIS", "APIS")
+    assert ("".join(packed["planes"]["axial"]["letters"]) == "RLPA") is (view == "radiological")
+
+
+def test_without_an_affine_the_viewer_has_no_letters_and_the_array_as_it_is(evaluation):
+    planes = pack("registration", evaluation.examples["registration"][0])["planes"]
+    assert [plane["letters"] for plane in planes.values()] == [None] * 3
+    assert not any(any(plane["flipped"]) for plane in planes.values())
+    assert {name: plane["axes"] for name, plane in planes.items()} == {
+        "axial": [0, 1, 2],
+        "coronal": [0, 2, 1],
+        "sagittal": [1, 2, 0],
+    }
 
 
 @pytest.mark.parametrize("task", PANELS)

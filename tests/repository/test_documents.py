@@ -8,7 +8,8 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What the documents tell a reader to type exists: config files, commands, options, targets of make, links."""
+"""What the documents tell a reader to type exists: config files, commands, options, targets of make, links, places; and
+they are short enough to be read."""
 
 from __future__ import annotations
 
@@ -20,15 +21,39 @@ from pathlib import Path
 
 import pytest
 import yaml
-from bundle_runs import BUNDLE, ROOT
+from bundle_runs import BUNDLE, CONFIGS, ROOT
 from document_blocks import FENCE, blocks, commands
+from mkdocs.exceptions import Abort
 from monai.bundle import ConfigParser
 
-DOCUMENTS = sorted(file for folder in (ROOT, BUNDLE / "docs", ROOT / "benchmarks") for file in folder.glob("*.md"))
+from benchmarks.documents.site import build_pages, stage
+
+#: what people read, with the number of words that it may have together
+WRITTEN = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(BUNDLE / "docs").glob("*.md")])
+MOST_WORDS = 15_000
+#: and of its own
+LIMITS = {ROOT / "README.md": 1000, BUNDLE / "docs" / "results.md": 2500}
+RECORDS = sorted((ROOT / "benchmarks" / "results").rglob("*.md"))
+DOCUMENTS = [*WRITTEN, *RECORDS, ROOT / "CHANGELOG.md", *sorted((ROOT / "findings").glob("*.md"))]
 #: files of a reader: settings of their own, and what a training wrote into its output folder
 OF_THE_USER = {"mydata.yaml", "config.yaml", "model.yaml"}
 #: options of `monai.bundle run` itself, which are no entries of a config
 OF_MONAI = {"tracking"}
+#: options of `deeprs` itself, and those that need no word behind them
+OF_DEEPRS = {"config", "recipe", "model", "out", "show", "traceback"}
+SWITCHES = {"resume", "report", "inverse", "show", "traceback"}
+#: the configs that a command merges; those of its options go between or after them
+BASES = {
+    "check": ["train"],
+    "train": ["train"],
+    "evaluate": ["train", "evaluate"],
+    "segment": ["inference"],
+    "register": ["register", "sequence"],
+    "apply": ["apply"],
+    "report": ["report"],
+    "prepare": ["prepare"],
+    "label": ["train", "label"],
+}
 
 
 def of_monai(document):
@@ -64,10 +89,55 @@ def merged(files):
     return parser
 
 
+DEEPRS_COMMANDS = [
+    pytest.param(words, id=f"{document.relative_to(ROOT)}-{words[0]}-{number}")
+    for document in DOCUMENTS
+    for number, words in enumerate(commands(document, "deeprs"))
+]
+
+
 def test_there_are_commands_to_test():
     found = {(document, command[1]) for document, command in (each.values for each in BUNDLE_COMMANDS)}
-    for run_id in ("checking", "training", "evaluating", "inferring", "registering", "reporting"):
-        assert {(ROOT / "README.md", run_id), (BUNDLE / "docs" / "README.md", run_id)} <= found
+    for run_id in ("checking", "training", "evaluating", "inferring", "registering", "applying", "reporting"):
+        assert (BUNDLE / "docs" / "README.md", run_id) in found
+    in_readme = [words[0] for words in commands(ROOT / "README.md", "deeprs")]
+    assert in_readme == ["check", "train", "evaluate", "segment", "register"]
+    assert {words[0] for (words,) in (each.values for each in DEEPRS_COMMANDS)} == BASES.keys()
+
+
+def sorted_words(words):
+    """The options of a command of ``deeprs``, a list of values for each, and the words that belong to none."""
+    options, plain, waiting = {}, [], list(words)
+    while waiting:
+        word = waiting.pop(0)
+        if not word.startswith("--"):
+            plain.append(word)
+            continue
+        name = word.removeprefix("--")
+        alone = name in SWITCHES and (not waiting or waiting[0].startswith("--"))
+        options.setdefault(name, []).append(None if alone else waiting.pop(0))
+    return options, plain
+
+
+def named_config(name, folders):
+    """The files of a ``--config`` or ``--recipe``: none for a file of the reader, or one yet to be written."""
+    if Path(name).name in OF_THE_USER or name == "NAME":
+        return []
+    found = [CONFIGS / folder / f"{name}.yaml" for folder in folders if (CONFIGS / folder / f"{name}.yaml").is_file()]
+    assert found, f"no config is called {name}"
+    return found[:1]
+
+
+@pytest.mark.parametrize("words", DEEPRS_COMMANDS)
+def test_a_command_of_deeprs_exists_and_names_configs_and_entries_that_do(words):
+    options, plain = sorted_words(words[1:])
+    assert len(plain) <= {"evaluate": 1, "register": 2}.get(words[0], 9)
+    files = [CONFIGS / f"{name}.yaml" for name in BASES[words[0]]]
+    for name in options.get("config", []):
+        files += named_config(name, ("data", "run", "ablations", ""))
+    for name in options.get("recipe", []):
+        files += named_config(name, ("recipes",))
+    assert [name for name in options.keys() - OF_DEEPRS if name not in merged(files)] == []
 
 
 @pytest.mark.parametrize(("document", "words"), BUNDLE_COMMANDS)
@@ -101,7 +171,7 @@ def test_every_target_of_make_exists(document):
     named = {word for words in typed for word in words if "=" not in word}
     assert named - set(targets) == set()
     if document == ROOT / "README.md":
-        assert {"demo", "test", "setup", "train"} <= named
+        assert {"demo", "test", "setup"} <= named
 
 
 def anchors(document):
@@ -124,6 +194,91 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(document):
     assert broken == []
 
 
-def test_the_steps_of_the_readme_are_numbered_in_order():
-    steps = [int(number) for number in re.findall(r"^### (\d+)\. ", (ROOT / "README.md").read_text(), re.MULTILINE)]
+def linked(document):
+    """The documents that one leads to."""
+    names = re.findall(r"\]\(([^)\s#:]+\.md)", document.read_text())
+    return {(document.parent / name).resolve() for name in names}
+
+
+def test_every_document_is_two_clicks_from_the_readme():
+    first = linked(ROOT / "README.md")
+    second = {document for each in first for document in linked(each)}
+    assert {*DOCUMENTS} - {ROOT / "README.md"} - first - second == set()
+
+
+@pytest.mark.parametrize("document", sorted((BUNDLE / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_a_document_of_the_bundle_links_to_nothing_outside_it(document):
+    """The model zoo, the wheel and MONAI Label have the bundle alone."""
+    assert {target for target in linked(document) if BUNDLE not in target.parents} == set()
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", document.read_text())
+    assert {name for name in pictures if "/" in name} == set()
+
+
+@pytest.mark.parametrize("document", WRITTEN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_place_that_a_document_names_is_there(document):
+    spans = re.findall(r"`([\w./]+)`", FENCE.sub("", document.read_text()))
+    named = {span for span in spans if re.match(r"(bundle|benchmarks|configs|scripts|tests|deeprs|findings)/\w", span)}
+    named = {name for name in named if "NAME" not in name}
+    assert {name for name in named if not any((root / name).exists() for root in (ROOT, BUNDLE))} == set()
+
+
+def test_the_readme_says_where_the_parts_are_that_a_newcomer_looks_for():
+    text = (ROOT / "README.md").read_text()
+    places = {
+        "joint/trainer.py": "class JointTrainer",
+        "losses/region.py": "class RegionConstraint",
+        "fields/transform_files.py": "def write_field_transform",
+    }
+    for place, content in places.items():
+        assert f"`bundle/scripts/{place}`" in text
+        assert content in (BUNDLE / "scripts" / place).read_text()
+    assert "`bundle/configs/recipes/`" in text
+
+
+@pytest.mark.parametrize(("document", "most"), LIMITS.items(), ids=lambda value: getattr(value, "name", None))
+def test_a_document_is_not_longer_than_agreed(document, most):
+    assert len(document.read_text().split()) <= most
+
+
+def test_all_documents_together_are_not_longer_than_agreed():
+    words = {document.name: len(document.read_text().split()) for document in WRITTEN}
+    assert sum(words.values()) <= MOST_WORDS, words
+
+
+@pytest.mark.parametrize("name", ["tutorial.md", "monai_label.md"])
+def test_the_steps_of_a_document_are_numbered_in_order(name):
+    steps = [int(number) for number in re.findall(r"^## (\d+)\. ", (BUNDLE / "docs" / name).read_text(), re.MULTILINE)]
     assert steps[0] == 1 and all(after == before + 1 for before, after in pairwise(steps))
+
+
+# ---- the site
+
+
+@pytest.fixture
+def pages(tmp_path):
+    stage(tmp_path / "pages")
+    return tmp_path / "pages"
+
+
+def test_the_site_has_a_page_for_every_document(pages, tmp_path):
+    build_pages(pages, tmp_path / "site")
+    for document in DOCUMENTS:
+        name = "index.html" if document.name == "README.md" else f"{document.stem}.html"
+        page = tmp_path / "site" / document.relative_to(ROOT).with_name(name)
+        title = re.search(r"^# (.+)$", document.read_text(), re.MULTILINE).group(1)
+        assert title in page.read_text()
+
+
+@pytest.mark.parametrize("text", ["[gone](gone.md)", "[gone](bundle/docs/data.md#gone)", "![gone](gone.png)"])
+def test_a_dead_link_ends_the_site(text, pages, tmp_path, caplog):
+    with (pages / "README.md").open("a") as readme:
+        readme.write(f"\n{text}\n")
+    with pytest.raises(Abort):
+        build_pages(pages, tmp_path / "site")
+    assert [record.levelname for record in caplog.records if "gone" in record.getMessage()] == ["WARNING"]
+
+
+def test_a_page_that_the_menu_lacks_ends_the_site(pages, tmp_path):
+    (pages / "bundle" / "docs" / "new.md").write_text("# New\n")
+    with pytest.raises(Abort):
+        build_pages(pages, tmp_path / "site")

@@ -22,7 +22,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON_FILES = sorted(file for folder in ("bundle", "tests", "benchmarks") for file in (ROOT / folder).rglob("*.py"))
+PYTHON_FILES = sorted(
+    file for folder in ("bundle", "deeprs", "tests", "benchmarks") for file in (ROOT / folder).rglob("*.py")
+)
 MAX_MODULE_LINES = 400
 
 

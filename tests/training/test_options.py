@@ -53,6 +53,15 @@ def test_what_others_refer_to_is_read_and_so_is_what_a_command_runs():
     run(CONFIG)
 
 
+def test_a_path_with_a_number_sign_is_refused_since_monai_would_change_it(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["run", "training", "--patience", "/data/scan #1", "--names=['x#y']"])
+    assert "patience: MONAI makes `::` of `#` in its options, and would read '/data/scan #1' as '/data/scan ::1'" in (
+        refusal(patience="/data/scan #1")
+    )
+    assert "names::0" in refusal(names=["x#y", "b"])
+    run(CONFIG | {"patience": "left::right"})  # as it was typed
+
+
 @pytest.mark.parametrize(
     ("name", "value", "nearest"),
     [
@@ -105,7 +114,11 @@ def test_every_command_looks_for_them_before_anything_else(config):
 
 @pytest.mark.parametrize(
     ("name", "value", "nearest"),
-    [("intensity", "windw", " Did you mean `window`?"), ("crop", "foregrund", " Did you mean `foreground`?")],
+    [
+        ("intensity", "windw", " Did you mean `window`?"),
+        ("crop", "foregrund", " Did you mean `foreground`?"),
+        ("view", "radiologic", " Did you mean `radiological`?"),
+    ],
 )
 def test_a_word_that_switches_nothing_on_is_refused_with_the_nearest(name, value, nearest):
     assert f"{name}: expected one of " in refusal(**{name: value})

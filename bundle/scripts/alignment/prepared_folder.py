@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from ..data.original import Original
+from ..data.volumes import Volume, image_faults
 from ..fields.grids import voxel_points
 from ..fields.volumes import write_volume
 from ..fields.world import sample_at, sample_label_at
@@ -121,10 +122,15 @@ class PreparedFolder:
             grid: where it goes.
             matrix: (4, 4), from points of the reference to those of the volume, RAS mm.
             reference: what the matrix leads from.
+
+        Raises:
+            ValueError: nothing that could be learnt from comes of it: it is constant, or holds NaN or infinity.
         """
         shape, affine = grid
         points = voxel_points(shape, torch.from_numpy(matrix) @ affine)
         image = sample_at(original.image.as_tensor().float(), original.image.affine, points, fill=self.fill_value)
+        if faults := image_faults(Volume(image[0].numpy(), affine.numpy())):
+            raise ValueError(f"on the prepared grid {faults[0]} Does the image lie where '{reference}' does?")
         (self.staging / _record(name)).unlink(missing_ok=True)  # of files that were changed since
         write_volume(self.staging / _volume(name, "image"), image[0].numpy(), affine.numpy())
         if original.label is not None:

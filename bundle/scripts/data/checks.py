@@ -21,12 +21,14 @@ from multiprocessing.pool import ThreadPool
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from ..files.datalist import LISTS
 from ..files.errors import root_cause
+from ..files.progress import collect
 from .cases import Cases
+from .image_checks import warn_of_empty_labels
 from .preprocessed_checks import Preprocessed, look_at, warnings_of
+from .readers import tell_placement
 from .transforms import describe_strays, find_strays
 from .volumes import GRID_TOLERANCE, Volume, grid_faults, image_faults, read_volume
 
@@ -35,13 +37,16 @@ __all__ = ["DataCheck"]
 
 logger = logging.getLogger(__name__)
 
+NAMED = 3  # cases with a doubtful header that are told in full
+
 
 class DataCheck:
     """Reads every case once and refuses to go on while anything is wrong.
 
     Checked are: the file can be read; one 3D volume; finite, not constant; image and label on one grid; known label ids
-    only; the label not empty; no case twice; enough cases; a ``spatial_size`` that the networks can halve; and what
-    preprocessing leaves of all that. The labels of unlabelled cases are not read, here as elsewhere.
+    only; a label to train on not empty (of a case to score it may be, and is told in a warning); no case twice; enough
+    cases; a ``spatial_size`` that the networks can halve; and what preprocessing leaves of all that. The labels of
+    unlabelled cases are not read, here as elsewhere.
 
     Args:
         cases: what to check.
@@ -88,16 +93,16 @@ class DataCheck:
         faults = [*self._size_faults(), *self._count_faults(), *self._repetition_faults()]
         jobs = [(name, case) for name in LISTS for case in getattr(self.cases, name)]
         with ThreadPool(max(1, self.num_workers)) as pool:
-            reading = pool.imap(self._inspect, jobs)
-            # disable=None: a bar at a terminal, silence in a log file
-            rows = list(tqdm(reading, "Checking the data", len(jobs), disable=None, leave=False))
+            rows = collect(pool.imap(self._inspect, jobs), "Checking the data", len(jobs))
         logger.info("data check of %d cases\n%s", len(rows), _table(rows))
+        _warn_of_placement(rows)
         faults += [f"case '{row.case}': {fault}" for row in rows for fault in row.faults]
         if faults:
             raise ValueError(
                 f"the data check found {len(faults)} fault{'s' * (len(faults) > 1)}:\n" + "\n".join(faults)
             )
         self._warn_of_unseen_structures(rows)
+        warn_of_empty_labels([row.case for row in rows if row.is_empty])
         if seen := [row.seen for row in rows if row.seen]:
             self.voxel_size = [round(float(mm), 4) for mm in np.median([one.spacing for one in seen], axis=0)]
         for text in warnings_of(seen, self.multiple):
@@ -152,12 +157,19 @@ class DataCheck:
         row = _Row(case["case"], where)
         image = read_volume(case["image"], "image", row.faults)
         label = read_volume(case["label"], "label", row.faults) if "label" in case else None
+        for key, volume in (("image", image), ("label", label)):
+            if volume is not None:
+                tell_placement(case[key], silent=True)  # told of all cases at once
+                row.notes += [volume.note] if volume.note else []
+        if image is not None and label is not None:
+            label = label.laid_on(image)
         if image is not None:
             row.describe(image)
             row.faults += image_faults(image)
         if label is not None:
             row.ids = tuple(i for i in self.cases.label_ids if (label.array == i).any())
-            row.faults += self._label_faults(label)
+            row.is_empty = not label.array.any()
+            row.faults += self._label_faults(label, where)
         if image is not None and label is not None:
             row.faults += grid_faults(image, label, self.same_grid_tolerance)
         if self.preprocessing is not None and not row.faults and not self._size_faults():
@@ -170,9 +182,9 @@ class DataCheck:
                 row.faults += row.seen.faults(self.multiple)
         return row
 
-    def _label_faults(self, label: Volume) -> list[str]:
-        if not label.array.any():
-            return ["the label is empty: it holds nothing but background (0)."]
+    def _label_faults(self, label: Volume, where: str) -> list[str]:
+        if where == "labeled" and not label.array.any():  # a case to score may rightly have nothing to find
+            return ["the label is empty: it holds nothing but background (0). Move the case to `unlabeled`."]
         strays = find_strays(torch.from_numpy(label.array), self.cases.label_ids)
         return [describe_strays(strays, self.cases.label_ids)] if strays else []
 
@@ -196,7 +208,9 @@ class _Row:
     dtype: str = "-"
     values: str = "-"
     ids: tuple[int, ...] = ()
+    is_empty: bool = False
     seen: Preprocessed | None = None
+    notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
     def describe(self, image: Volume) -> None:
@@ -214,6 +228,15 @@ class _Row:
         verdict = f"{len(self.faults)} faults" if self.faults else "ok"
         measured = (self.shape, self.spacing, self.orientation, self.dtype, self.values)
         return (self.case, self.where, *measured, ids or "-", verdict)
+
+
+def _warn_of_placement(rows: Sequence[_Row]) -> None:
+    """Say of which cases programs disagree about where their voxels lie; they may be many, of one kind."""
+    noted = [row for row in rows if row.notes]
+    for row in noted[:NAMED]:
+        logger.warning("case '%s': %s", row.case, row.notes[0])
+    if rest := noted[NAMED:]:
+        logger.warning("the same or its like is true of %d more cases: %s", len(rest), ", ".join(r.case for r in rest))
 
 
 COLUMNS = ("case", "list", "shape", "spacing (mm)", "axes", "type", "values", "label ids", "result")

@@ -17,13 +17,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from monai.transforms import LoadImage
 
 from ..files.each_case import Failure, for_each, keep_going
+from .ids import whole_ids
+from .readers import load_volume
 from .transforms import LARGEST_ID, describe_strays, find_strays
-from .volumes import Volume, grid_faults
+from .volumes import lay_label
 
 __all__ = ["Original", "check_label_ids", "read_label", "read_original"]
 
@@ -56,14 +56,11 @@ def read_original(case: Mapping[str, str], corrections: Mapping[int, int] | None
     Raises:
         ValueError: the label holds fractions, or is not on the grid of its image.
     """
-    image = LoadImage(ensure_channel_first=True)(case["image"])
+    image = load_volume(case["image"])
     if "label" not in case:
         return Original(case["case"], image)
     label = read_label(case["label"], corrections)
-    volumes = (Volume(volume[0].numpy(), np.asarray(volume.affine)) for volume in (image, label))
-    if faults := grid_faults(*volumes):
-        raise ValueError(f"case '{case['case']}': {faults[0]}")
-    return Original(case["case"], image, label)
+    return Original(case["case"], image, lay_label(label, image, case["case"]))
 
 
 def read_label(path: str, corrections: Mapping[int, int] | None = None) -> Any:
@@ -79,9 +76,9 @@ def read_label(path: str, corrections: Mapping[int, int] | None = None) -> Any:
     Raises:
         ValueError: the file holds numbers with fractions, so it is no label map, or ids too large to be told apart.
     """
-    volume = LoadImage(ensure_channel_first=True)(path)
+    volume = load_volume(path)
     ids = volume.round().to(torch.int32)
-    if (ids.as_tensor() != volume.as_tensor()).any():
+    if (ids.as_tensor() != whole_ids(volume.as_tensor())).any():
         raise ValueError(f"{path} holds numbers with fractions, so it is no label map. Is it an image?")
     if (largest := int(ids.abs().max())) > LARGEST_ID:
         raise ValueError(f"{path} holds the id {largest}, and {LARGEST_ID} is the largest possible: number them anew.")

@@ -17,7 +17,8 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..files.datalist import resolve_entry
+from ..files.datalist import check_name, resolve_entry
+from ..files.tables import told_of
 from .pairs import read_pairs
 
 COLUMNS = ("moving", "fixed", "moving_label", "fixed_label", "name")
@@ -40,8 +41,8 @@ def read_pair_table(path: str | Path) -> list[dict]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a column is missing or unknown, a line names no moving or no fixed image, there is no pair, or two
-            have one name.
+        ValueError: a column is missing or unknown, a line names no moving or no fixed image, there is no pair, two
+            have one name, or a name is none for a folder.
     """
     path = Path(path).expanduser()
     if path.suffix.lower() == ".json":
@@ -49,6 +50,8 @@ def read_pair_table(path: str | Path) -> list[dict]:
     else:
         pairs = [_pair_of(row, number, path) for number, row in enumerate(_read_rows(path), 2)]
     pairs = [{"name": pair_name(pair["moving"], pair["fixed"]), **pair} for pair in pairs]
+    for pair in pairs:
+        check_name(pair["name"], path)
     names = [pair["name"] for pair in pairs]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(
@@ -66,7 +69,7 @@ def pair_name(moving: Mapping[str, str], fixed: Mapping[str, str]) -> str:
 def _read_rows(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"no such table of pairs: {path}")
-    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin a file with a mark
+    with told_of(path), path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin a file with a mark
         reader = csv.DictReader(file, skipinitialspace=True)
         found = reader.fieldnames or []
         if not {"moving", "fixed"} <= set(found) <= set(COLUMNS):

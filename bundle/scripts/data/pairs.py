@@ -106,7 +106,7 @@ def read_pairs(path: str | Path) -> list[dict[str, dict]]:
     path = Path(path).expanduser()
     settle(path.parent)
     entries = read_json(path).get("pairs")
-    if not entries:
+    if not entries or not isinstance(entries, list):
         raise ValueError(f"{path} holds no list 'pairs'.")
     pairs = []
     for number, entry in enumerate(entries):

@@ -23,9 +23,11 @@ import torch
 from ..fields.grids import change_grid, outside_grid, spacing_of
 
 if TYPE_CHECKING:
+    from monai.data import MetaTensor
+
     from .volumes import Volume
 
-__all__ = ["Preprocessed", "look_at", "warnings_of"]
+__all__ = ["Preprocessed", "look_at", "value_faults", "warnings_of"]
 
 OUTSIDE_UNIT = 1e-3  # by which values may leave [0, 1], where local correlation and the networks expect them
 CUT_WARNING = 1.0  # percent of a structure that the crop takes away
@@ -45,6 +47,7 @@ class Preprocessed:
         at_ends: percent of the image, padding aside, that has its lowest or its highest value.
         constant: the value of all voxels that are not padding, where there is but one.
         values: the lowest and the highest one.
+        not_finite: how many voxels hold NaN or infinity.
         label: classes (D, H, W) on the networks' grid, uint8, of a labelled case.
         cut: structures of the file -> percent of their voxels that lie outside of the networks' grid.
         lost: those that have no voxel on it.
@@ -57,6 +60,7 @@ class Preprocessed:
     at_ends: float = 0.0
     constant: float | None = None
     values: tuple[float, float] = (0.0, 1.0)
+    not_finite: int = 0
     label: torch.Tensor | None = None
     cut: Mapping[str, float] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
@@ -64,17 +68,7 @@ class Preprocessed:
 
     def faults(self, multiple: int) -> list[str]:
         """What makes the case useless to the networks; ``multiple`` is that of the sizes they can halve."""
-        faults = []
-        if self.constant is not None:
-            faults.append(
-                f"preprocessing makes the image constant: every voxel is {self.constant:g}.\n"
-                "  Choose an `intensity_range` within its values, and a `spatial_size` that shows more than one tissue."
-            )
-        elif self.values[0] < -OUTSIDE_UNIT or self.values[1] > 1 + OUTSIDE_UNIT:
-            faults.append(
-                "after preprocessing its values lie in [{:.4g}, {:.4g}], expected within [0, 1].\n".format(*self.values)
-                + "  Use `intensity` percentiles or window, or let a `preprocessing` of your own end so."
-            )
+        faults = self.value_faults()
         if self.lost:
             names = ", ".join(f"{name} ({self.cut[name]:.3g} % outside)" for name in self.lost)
             remedy = (
@@ -85,6 +79,55 @@ class Preprocessed:
             )
             faults.append(f"preprocessing leaves no voxel within spatial_size {self.size} of {names}.\n  {remedy}")
         return faults
+
+    def value_faults(self) -> list[str]:
+        """What makes the image useless to the networks, whatever its label."""
+        if self.not_finite:
+            return [
+                f"preprocessing leaves {self.not_finite} values that are not finite (NaN or infinite).\n"
+                "  Look at what the file holds, and at the steps of a `preprocessing` of your own."
+            ]
+        if self.constant is not None:
+            return [
+                f"preprocessing makes the image constant: every voxel is {self.constant:g}.\n"
+                "  Choose an `intensity_range` within its values, and a `spatial_size` that shows more than one tissue."
+            ]
+        if self.values[0] < -OUTSIDE_UNIT or self.values[1] > 1 + OUTSIDE_UNIT:
+            return [
+                "after preprocessing its values lie in [{:.4g}, {:.4g}], expected within [0, 1].\n".format(*self.values)
+                + "  Where nearly all voxels have one value, as around a masked organ, both percentiles are that value "
+                "and nothing\n  is scaled: choose a wider `intensity_range`, such as [0, 100], or `intensity: window` "
+                "with the values that become\n  0 and 1. A `preprocessing` of your own has to end in [0, 1], too."
+            ]
+        return []
+
+
+def value_faults(seen: MetaTensor, affine: Any, shape: Sequence[int]) -> list[str]:
+    """Say where preprocessing has left nothing of an image that the networks could use: as training's data check does.
+
+    Args:
+        seen: the preprocessed image, (1, D, H, W), with its affine.
+        affine: (4, 4), of the file that it comes from, voxel to RAS mm.
+        shape: voxels of that file, (X, Y, Z).
+
+    Returns:
+        What is wrong and what to do about it; nothing for an image within [0, 1] that is not constant.
+    """
+    found = _values(seen.as_tensor()[0], seen.affine, affine, shape)
+    return Preprocessed("", tuple(seen.shape[1:]), spacing_of(seen.affine), **found).value_faults()
+
+
+def _values(seen: torch.Tensor, affine: Any, file_affine: Any, file_shape: Sequence[int]) -> dict[str, Any]:
+    """What there is to say of the values of a preprocessed image (D, H, W)."""
+    # padding says nothing of the image: it is what the file does not hold of the networks' grid
+    everywhere = torch.ones(seen.shape, dtype=torch.bool)
+    shown = seen.cpu().flatten()[~outside_grid(everywhere, affine, file_affine, file_shape)]
+    if not_finite := int((~shown.isfinite()).sum()):
+        return {"not_finite": not_finite}
+    low, high = shown.aminmax()
+    at_ends = ((shown == low) | (shown == high)).float().mean().item()
+    constant = low.item() if low == high else None
+    return {"at_ends": 100 * at_ends, "constant": constant, "values": (low.item(), high.item())}
 
 
 def look_at(
@@ -99,7 +142,7 @@ def look_at(
     Args:
         case: paths of ``image`` and, where the case is labelled, ``label``.
         image: the file of the image.
-        label: the file of the label: known ids, on the grid of the image, not empty.
+        label: the file of the label: known ids, on the grid of the image.
         preprocessing: dictionary transforms that start from paths; labels become the classes 1, 2, ...
         labels: ids -> names of the structures, in the order of the classes.
 
@@ -109,24 +152,11 @@ def look_at(
     data = preprocessing(dict(case))
     seen, affine = data["image"].as_tensor()[0], data["image"].affine
     grid = (affine, seen.shape)
-    # padding says nothing of the image: it is what the file does not hold of the networks' grid
-    everywhere = torch.ones(seen.shape, dtype=torch.bool)
-    shown = seen.flatten()[~outside_grid(everywhere, affine, image.affine, image.array.shape)]
-    low, high = shown.aminmax()
-    at_ends = ((shown == low) | (shown == high)).float().mean().item()
-    found: dict[str, Any] = {}
+    found = _values(seen, affine, image.affine, image.array.shape)
     if label is not None:
         classes = data["label"].as_tensor()[0].to(torch.uint8)
-        found = {"label": classes, **_compare(label, classes, grid, labels)}
-    return Preprocessed(
-        case["case"],
-        tuple(seen.shape),
-        spacing_of(affine),
-        at_ends=100 * at_ends,
-        constant=low.item() if low == high else None,
-        values=(low.item(), high.item()),
-        **found,
-    )
+        found |= {"label": classes, **_compare(label, classes, grid, labels)}
+    return Preprocessed(case["case"], tuple(seen.shape), spacing_of(affine), **found)
 
 
 def _compare(
@@ -201,7 +231,7 @@ def _different_spacings(seen: Sequence[Preprocessed]) -> Iterator[str]:
 
 def _apart(seen: Sequence[Preprocessed]) -> list[str]:
     """The labelled cases that share no voxel of any structure with any other."""
-    labelled = [one for one in seen if one.label is not None]
+    labelled = [one for one in seen if one.label is not None and one.label.any()]  # an empty one lies nowhere
 
     def meet(one: Preprocessed, other: Preprocessed) -> bool:
         return bool(((one.label == other.label) & (one.label > 0)).any())

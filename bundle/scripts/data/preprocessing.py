@@ -20,7 +20,6 @@ from monai.transforms import (
     Compose,
     CropForegroundd,
     EnsureTyped,
-    LoadImaged,
     Orientationd,
     ResizeWithPadOrCropd,
     ScaleIntensityRanged,
@@ -29,7 +28,8 @@ from monai.transforms import (
 )
 
 from .crop_warning import CropWarningd
-from .image_checks import CheckImaged
+from .image_checks import CheckImaged, CheckPreprocessedd
+from .readers import LoadVolumed
 from .transforms import LabelsToClassesd, SafeSpacingd
 from .voxel_size_warning import VoxelSizeWarningd
 
@@ -54,7 +54,8 @@ class Preprocessing(Compose):
         intensity_range: the two percentiles, or the two ends of the window, that become 0 and 1; values beyond are
             clipped.
         label_ids: the foreground ids of labels on disk; ``None``: images alone.
-        check: refuse images that nothing can be computed from, where no data check has gone before.
+        check: refuse images that nothing can be computed from, as they lie or as they come out, where no data check has
+            gone before.
         voxel_size: mm of the training's voxels; other ones are told in a warning. ``None``: nothing is said.
         warn_of_crop: warn of images of which much is outside of the crop.
 
@@ -85,11 +86,12 @@ class Preprocessing(Compose):
             *self._place(orientation, pixdim, voxel_size),
             *self._scale(intensity),
             *self._crop(crop, spatial_size, warn_of_crop),
+            *([CheckPreprocessedd(self.image)] if check else []),
         ]
         super().__init__(steps)
 
     def _read(self, label_ids: Sequence[int] | None, check: bool) -> Iterator[Transform]:
-        yield LoadImaged([*self.image, *self.label], ensure_channel_first=True, allow_missing_keys=True)
+        yield LoadVolumed([*self.image, *self.label], ensure_channel_first=True, allow_missing_keys=True)
         if check:
             yield CheckImaged(self.image)
         if label_ids is not None:

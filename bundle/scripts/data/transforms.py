@@ -27,6 +27,7 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 from ..fields.volumes import write_volume
 from ..files.datalist import case_name
 from ..files.marks import is_marked
+from .ids import whole_ids
 from .volumes import Volume
 
 __all__ = [
@@ -111,7 +112,7 @@ class ClassesToLabelsd(MapTransform):
                     f"found {_count_voxels(strays)}."
                 )
             ids = torch.tensor((0, *self.label_ids), dtype=self.dtype, device=classes.device)
-            d[key] = convert_to_dst_type(ids[classes.to(torch.int32)], d[key], dtype=self.dtype)[0]
+            d[key] = convert_to_dst_type(ids[_comparable(classes).to(torch.int32)], d[key], dtype=self.dtype)[0]
         return d
 
 
@@ -248,8 +249,8 @@ def _plain(label: Any) -> torch.Tensor:
 
 
 def _comparable(values: torch.Tensor) -> torch.Tensor:
-    """A copy in which every id can be written: uint8 could not hold 850 to compare with."""
-    return (values if values.is_floating_point() else values.to(torch.int32)).contiguous()
+    """A copy in which every id can be written, whole: uint8 could not hold 850 to compare with."""
+    return (whole_ids(values) if values.is_floating_point() else values.to(torch.int32)).contiguous()
 
 
 def _check_ids(label_ids: Sequence[int]) -> tuple[int, ...]:

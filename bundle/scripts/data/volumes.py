@@ -12,21 +12,25 @@
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
-from monai.data import ITKReader, MetaTensor, NibabelReader
+from monai.data import MetaTensor
 
+from ..fields.placement import LARGEST_SHEAR, TOLERANCE, Placement, corners_apart, shear_of, without_shear
 from ..fields.volumes import write_volume
+from .ids import whole_ids
+from .readers import VolumeReader, lay_on, place_file, same_place
 
-__all__ = ["Volume", "grid_faults", "image_faults", "read_volume", "shape_faults", "volume_faults"]
+__all__ = ["Volume", "grid_faults", "image_faults", "lay_label", "read_volume", "shape_faults", "volume_faults"]
 
 
-GRID_TOLERANCE = 0.1  # voxels between the outermost voxels of an image and its label
+GRID_TOLERANCE = TOLERANCE  # voxels between the outermost voxels of an image and its label
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,10 +40,12 @@ class Volume:
     Args:
         array: (X, Y, Z); of a displacement (X, Y, Z, 3).
         affine: (4, 4), voxel to RAS mm, as nibabel and MONAI have it.
+        placement: what the header of a file says of that, to this and to other programs.
     """
 
     array: np.ndarray
     affine: np.ndarray
+    placement: Placement | None = field(default=None, kw_only=True)
 
     @property
     def spacing(self) -> np.ndarray:
@@ -48,6 +54,18 @@ class Volume:
     @property
     def orientation(self) -> str:
         return "".join(axis or "?" for axis in nib.aff2axcodes(self.affine))
+
+    @property
+    def note(self) -> str | None:
+        """Where programs disagree about the header; None where they do not."""
+        return self.placement.note if self.placement else None
+
+    def laid_on(self, image: Volume) -> Volume:
+        """This label at the place of its image, where only ITK sees the two on one grid (:func:`readers.lay_on`)."""
+        places, shape = (self.placement, image.placement), image.array.shape
+        if self.array.shape != shape or None in places or not same_place(*places, shape):
+            return self
+        return replace(self, affine=image.affine)
 
     def __repr__(self) -> str:
         shape, spacing = ("x".join(map(str, self.array.shape)), " x ".join(f"{mm:.4g}" for mm in self.spacing))
@@ -69,7 +87,7 @@ class Volume:
 
 
 def read_volume(path: str, what: str, faults: list[str]) -> Volume | None:
-    """Read a file as MONAI's ``LoadImaged`` does, but in the type it is stored in; a failure becomes a fault.
+    """Read a file as ``LoadVolumed`` does, but in the type it is stored in; a failure becomes a fault.
 
     Args:
         path: the file.
@@ -82,9 +100,10 @@ def read_volume(path: str, what: str, faults: list[str]) -> Volume | None:
     if not Path(path).exists():
         faults.append(f"the {what} is missing: {path}")
         return None
-    reader = NibabelReader() if path.endswith((".nii", ".nii.gz")) else ITKReader()
+    reader = VolumeReader()
     try:
         array, meta = reader.get_data(reader.read(path))
+        placement = place_file(path, np.asarray(meta["affine"], dtype=float))
     except Exception as error:  # readers raise what they like, and the other cases are to be checked all the same
         reason = (str(error).strip() or "no reason given").splitlines()[-1]
         faults.append(
@@ -94,16 +113,16 @@ def read_volume(path: str, what: str, faults: list[str]) -> Volume | None:
         return None
     if array.ndim == 4 and array.shape[-1] == 1:
         array = array[..., 0]
-    volume = Volume(array, np.asarray(meta["affine"], dtype=float))
-    if unlike := volume_faults(volume, what, path):
+    if unlike := volume_faults(Volume(array, placement.affine), what, path):
         faults += unlike
         return None
-    return Volume(array.astype(array.dtype.newbyteorder("="), copy=False), volume.affine)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return Volume(whole_ids(array) if what == "label" else array, placement.affine, placement=placement)
 
 
 def volume_faults(volume: Volume, what: str, path: str) -> list[str]:
     """Say where a volume is none, or lies nowhere; ``what`` and ``path`` are for the fault."""
-    return shape_faults(volume.array, what, path) or affine_faults(volume.affine, what, path)
+    return shape_faults(volume.array, what, path) or affine_faults(volume.affine, volume.array.shape, what, path)
 
 
 def shape_faults(array: np.ndarray, what: str, path: str) -> list[str]:
@@ -117,13 +136,21 @@ def shape_faults(array: np.ndarray, what: str, path: str) -> list[str]:
     ]
 
 
-def affine_faults(affine: np.ndarray, what: str, path: str) -> list[str]:
-    """Say where the header of a file puts its voxels nowhere; ``what`` and ``path`` are for the fault."""
-    if affine.shape == (4, 4) and np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-15:
+def affine_faults(affine: np.ndarray, shape: Sequence[int], what: str, path: str) -> list[str]:
+    """Say where a header puts its voxels nowhere, or askew; ``what`` and ``path`` are for the fault."""
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-15:
+        return [
+            f"the {what} has a header that puts its voxels nowhere: its matrix {affine[:3].tolist()} is not finite, or "
+            f"flat, or not 4x4. Export the file again.\n  {path}"
+        ]
+    if (shear := shear_of(affine)) <= LARGEST_SHEAR:
         return []
+    lost = corners_apart(affine, without_shear(affine), shape)
     return [
-        f"the {what} has a header that puts its voxels nowhere: its matrix {affine[:3].tolist()} is not finite, or "
-        f"flat, or not 4x4. Export the file again.\n  {path}"
+        f"the {what} has a sheared header: two of its axes are not at right angles (cosine {shear:.4f}, expected at "
+        f"most {LARGEST_SHEAR}). ITK's images, and fields, cannot have that; straightened, its voxels would be up to "
+        f"{lost:.4g} mm off.\n  Resample it to straight axes, by nibabel.processing.resample_to_output(image), a "
+        f"label with order=0.\n  {path}"
     ]
 
 
@@ -145,8 +172,7 @@ def image_faults(image: Volume, may_be_constant: bool = False) -> list[str]:
 def grid_faults(image: Volume, label: Volume, tolerance: float = GRID_TOLERANCE) -> list[str]:
     """Compare where the outermost voxels lie: shape, spacing, direction and origin at one go."""
     same_shape = image.array.shape == label.array.shape
-    corners = np.array([(*corner, 1) for corner in itertools.product(*((0, n - 1) for n in image.array.shape))])
-    apart = np.linalg.norm(corners @ (image.affine - label.affine).T, axis=1).max() / image.spacing.min()
+    apart = corners_apart(image.affine, label.affine, image.array.shape) / image.spacing.min()
     if same_shape and apart <= tolerance:
         return []
     lines = ["label and image do not share a grid."]
@@ -161,5 +187,31 @@ def grid_faults(image: Volume, label: Volume, tolerance: float = GRID_TOLERANCE)
             lines.append(f"  {name:<8} image {left}  label {right}  {unit}".rstrip())
     if same_shape:
         lines.append(f"  Their outermost voxels lie up to {apart:.3g} voxels apart; {tolerance:g} is tolerated.")
-    lines.append("  Resample the label onto the image's grid, without interpolating between ids.")
+    told = [
+        f"  The header of the {what}: {volume.note}"
+        for what, volume in (("image", image), ("label", label))
+        if volume.note
+    ]
+    lines += told or ["  Resample the label onto the image's grid, without interpolating between ids."]
     return ["\n".join(lines)]
+
+
+def lay_label(label: Any, image: Any, case: str) -> Any:
+    """Refuse a label that lies elsewhere than its image; give it the image's affine where ITK alone sees it there.
+
+    Args:
+        label: (1, X, Y, Z), as it was loaded.
+        image: likewise.
+        case: its name, for the message.
+
+    Returns:
+        The label.
+
+    Raises:
+        ValueError: image and label do not share a grid.
+    """
+    lay_on(label, image)
+    volumes = (Volume(volume[0].numpy(), np.asarray(volume.affine)) for volume in (image, label))
+    if faults := grid_faults(*volumes):
+        raise ValueError(f"case '{case}': {faults[0]}")
+    return label

@@ -26,7 +26,7 @@ from ..data.cases import Cases
 from ..data.image_checks import check_cases
 from ..data.pairs import read_pairs
 from ..data.samplers import ordered_pairs
-from ..fields.metrics import dice_per_structure, folding_percent, sdlogj, surface_distances
+from ..fields.metrics import folding_percent, sdlogj
 from ..fields.world import sample_label_at
 from ..files import processes
 from ..files.each_case import for_each
@@ -35,7 +35,16 @@ from ..files.output_folder import OutputFolder
 from ..files.tables import write_csv
 from ..files.writing import write_json
 from ..joint.state import PairState
-from ..registration.pair import Registered, Subject, load_subject, points_on_fixed_file, register_pair
+from ..pictures.orientation import VIEWS, checked_view
+from ..registration.pair import (
+    Registered,
+    Subject,
+    describe_worse,
+    load_subject,
+    points_on_fixed_file,
+    register_pair,
+    similarity_of,
+)
 from ..registration.refinement import Refinement
 from ..report.evaluation_folder import RESULTS
 from ..report.scores import OVERLAPS, format_table, mean, summarise, summarise_registration, write_examples
@@ -43,6 +52,7 @@ from ..report.write import Report
 from ..training.options import TASKS, checked_tasks
 from .examples import pair_example, segmentation_example, worst_median_best
 from .landmarks import Landmarks
+from .structures import score_structures
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +68,7 @@ class Evaluation:
     label on the fixed file's own grid, and so is doing nothing (centres aligned). Dice is 0..1; distances are in mm; a
     structure that is absent has no distance and is left out of the means, whose ``n`` says so. With landmarks, their
     errors (TRE) are in ``landmarks.csv`` and, as ``tre``, among the figures; a pair that has them needs no labels, and
-    without has no overlaps. Several processes share the cases and the
-    pairs, and the first one writes.
+    without has no overlaps. Several processes share the cases and the pairs, and the first one writes.
 
     Args:
         cases: the test list, and the labels.
@@ -77,6 +86,7 @@ class Evaluation:
         landmarks: folder with a file of landmarks for each case that has any: :class:`Landmarks`.
         coordinates: ``LPS`` or ``RAS``, of landmarks whose files do not say it.
         report: also make ``report.html``.
+        view: of its pictures: ``radiological`` (the patient's right on the left) or ``neurological``.
         provenance: small facts to keep in ``metrics.json`` (weights, data set).
         device: where the networks are.
         amp: networks in bfloat16.
@@ -100,6 +110,7 @@ class Evaluation:
         landmarks: str | None = None,
         coordinates: str | None = None,
         report: bool = False,
+        view: str = VIEWS[0],
         provenance: Mapping[str, Any] | None = None,
         device: torch.device | str = "cpu",
         amp: bool = False,
@@ -109,6 +120,7 @@ class Evaluation:
         self.preprocessing, self.postprocessing = preprocessing, postprocessing
         self.networks, self.state, self.inferer, self.tasks = dict(networks), state, inferer, checked_tasks(tasks)
         self.test_pairs, self.max_pairs, self.seed = test_pairs, max_pairs, seed
+        self.view = checked_view(view)
         self.report, self.provenance, self.refinement = report, dict(provenance or {}), refinement
         self.landmarks = None if landmarks is None else Landmarks(landmarks, coordinates)
         self.device, self.amp_dtype = device, torch.bfloat16 if amp else None
@@ -121,8 +133,7 @@ class Evaluation:
 
         Raises:
             ValueError: when there is nothing to evaluate on, nothing to score a pair by, or a file that cannot be used.
-            FileExistsError: when a result would replace what this product did not write, or another process writes
-                there; before anything is computed.
+            FileExistsError: when a result would replace somebody else's file, or another process writes there.
         """
         with self.output:
             self.output.refuse_foreign(RESULTS)
@@ -142,9 +153,9 @@ class Evaluation:
         if self.landmarks is not None:
             self.landmarks.check(pairs)
         self._refuse_what_cannot_be_scored(pairs)
-        largest = check_cases(itertools.chain(self.cases.test, *pairs), self.cases.label_ids)
-        metrics: dict[str, Any] = {KEY: written_by(), "config": self.provenance}
-        metrics["structures"] = list(self.cases.structures)
+        largest = check_cases(itertools.chain(self.cases.test, *pairs), self.cases.label_ids, self.preprocessing)
+        names = list(self.cases.structures)
+        metrics: dict[str, Any] = {KEY: written_by(), "structures": names, "config": self.provenance}
         rows, examples = {}, {}
         if "segmentation" in self.tasks and self.cases.test:
             rows["segmentation"], examples["segmentation"] = self._segment_all()
@@ -164,7 +175,7 @@ class Evaluation:
                 write_examples(folder, task, examples.get(task, []))
             write_json(folder / "metrics.json", metrics)
             if self.report:
-                Report(folder, name=self.output.path.resolve().name).write()
+                Report(folder, view=self.view, name=self.output.path.resolve().name).write()
         logger.info("\n%s", format_table(metrics))
         logger.info("written to %s", self.output.path.resolve())
 
@@ -198,10 +209,8 @@ class Evaluation:
     def _load(self, case: Mapping[str, str]) -> Subject:
         return load_subject(case, self.preprocessing, self.cases.label_ids)
 
-    # ---- segmentation
-
     def _segment_all(self) -> tuple[list[dict], list[dict]]:
-        tables = for_each(self.cases.test, self._score_segmentation, "segmentation")
+        tables = for_each(self.cases.test, self._score_segmentation, "Segmenting")
         ranking = [
             (mean([row["dice"] for row in table]), case) for table, case in zip(tables, self.cases.test, strict=True)
         ]
@@ -226,8 +235,6 @@ class Evaluation:
             pred = self.inferer(image.as_tensor(), self.networks["segmentation"])[0]
         return self.postprocessing({"image": subject.network, "pred": pred.float().cpu()})["pred"].as_tensor()
 
-    # ---- registration
-
     @torch.no_grad()
     def _register_all(
         self, pairs: Sequence[tuple[dict, dict]], largest: int
@@ -242,9 +249,13 @@ class Evaluation:
         def score(pair: tuple[dict, dict]) -> tuple[list[dict], list[dict]]:
             return self._score_registration(*(load(case["image"]) for case in pair))
 
-        tables = for_each(pairs, score, "registration")
+        tables = for_each(pairs, score, "Registering")
         if self.landmarks is not None:
             self.landmarks.warn_of_points_outside()
+        names = [" to ".join(case["case"] for case in pair) for pair in pairs]
+        first_rows = [(name, table[0]) for name, (table, _) in zip(names, tables, strict=True)]
+        if processes.rank() == 0 and (told := describe_worse(first_rows, len(pairs))):
+            logger.warning("%s", told)
         ranking = [
             (*(mean([row[key] for row in table]) for key in ("dice", "identity_dice")), *pair)
             for (table, _), pair in zip(tables, pairs, strict=True)
@@ -262,6 +273,7 @@ class Evaluation:
             "folding_percent": float(folding_percent(result.ddf)),
             "sdlogj": float(sdlogj(result.ddf)),
             "seconds": result.seconds,
+            **{key: float(value) for key, value in similarity_of(result).items()},
         }
         identity = [{f"identity_{key}": row[key] for key in OVERLAPS} for row in before]
         names = {"moving": moving.case, "fixed": fixed.case}
@@ -284,12 +296,4 @@ class Evaluation:
         return pair_example(result, moving, fixed, self.cases.num_classes, dice, identity_dice)
 
     def _score(self, pred: torch.Tensor, truth: torch.Tensor, spacing: Sequence[float]) -> list[dict[str, Any]]:
-        """A row for each structure, from classes (1, X, Y, Z) on one grid."""
-        classes = self.cases.num_classes
-        dice = dice_per_structure(pred[None], truth[None], classes)[0].tolist()
-        distances = surface_distances(pred[None], truth[None], classes, spacing)
-        hd95, asd = (torch.as_tensor(distances[key]).tolist() for key in ("hd95", "asd"))
-        names = self.cases.structures
-        return [
-            {"structure": n, "dice": d, "hd95": h, "asd": a} for n, d, h, a in zip(names, dice, hd95, asd, strict=True)
-        ]
+        return score_structures(pred, truth, self.cases.structures, spacing)

@@ -41,7 +41,7 @@ def worst_median_best(ranking: Sequence[Entry]) -> list[Entry]:
 
 
 def segmentation_example(subject: Subject, pred: torch.Tensor, dice: float) -> dict[str, Any]:
-    """A segmented case on the grid of its file, axes to the right, the front and the top.
+    """A segmented case on the grid of its file, axes to the right, the front and the top, with its affine.
 
     Args:
         subject: with its label.
@@ -54,11 +54,11 @@ def segmentation_example(subject: Subject, pred: torch.Tensor, dice: float) -> d
         "label": subject.label[0].numpy().astype(np.uint8),
         "pred": pred[0].numpy().astype(np.uint8),
     }
-    # pictures name their planes by the axes of the body, so the file's own axes are brought to RAS
     to_ras = nibabel.io_orientation(affine)
     volumes = {name: nibabel.apply_orientation(volume, to_ras) for name, volume in volumes.items()}
-    spacing = spacing_of(affine @ nibabel.orientations.inv_ornt_aff(to_ras, subject.file.shape[1:]))
-    return {**volumes, "spacing": np.array(spacing), "case": subject.case, "dice": dice}
+    affine = affine @ nibabel.orientations.inv_ornt_aff(to_ras, subject.file.shape[1:])
+    placed = {"spacing": np.array(spacing_of(affine)), "affine": affine}
+    return {**volumes, **placed, "case": subject.case, "dice": dice}
 
 
 def pair_example(
@@ -69,7 +69,7 @@ def pair_example(
     dice: float,
     identity_dice: float,
 ) -> dict[str, Any]:
-    """A registered pair on the networks' grid.
+    """A registered pair on the networks' grid, with the affine of the fixed image there.
 
     Args:
         result: of registering the pair.
@@ -106,6 +106,7 @@ def pair_example(
         "dice": dice,
         "identity_dice": identity_dice,
         "spacing": spacing_of(fixed.network.affine),
+        "affine": np.asarray(fixed.network.affine),
     }
 
 

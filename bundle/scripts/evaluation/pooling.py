@@ -23,19 +23,26 @@ import numpy as np
 
 from ..files.marks import KEY, written_by
 from ..files.output_folder import OutputFolder
-from ..files.tables import write_csv
+from ..files.tables import told_of, write_csv
 from ..files.writing import write_json
+from ..pictures.orientation import VIEWS, checked_view
 from ..report.comparison import distinct_names
 from ..report.evaluation_folder import CASE_KEYS, RESULTS, Evaluation, mean_of, read_evaluation
-from ..report.scores import OVERLAPS, format_table, mean_std, summarise, summarise_registration, write_examples
+from ..report.scores import (
+    FIELD_MEASURES,
+    OVERLAPS,
+    format_table,
+    mean_std,
+    summarise,
+    summarise_registration,
+    write_examples,
+)
 from ..report.write import Report
 from ..training.options import TASKS
 
 __all__ = ["Pool"]
 
 logger = logging.getLogger(__name__)
-
-FIELD_MEASURES = ("folding_percent", "sdlogj", "seconds")
 
 
 class Pool:
@@ -49,6 +56,7 @@ class Pool:
         evaluations: folders that the run ``evaluating`` filled, with the same tasks and structures.
         output_dir: a folder of its own.
         title: of the report.
+        view: of its pictures: ``radiological`` (the patient's right on the left) or ``neurological``.
         overwrite: also replace files there that this product did not write.
 
     Raises:
@@ -60,8 +68,10 @@ class Pool:
         evaluations: Sequence[str | Path] | None,
         output_dir: str | Path,
         title: str = "DeepRS evaluation",
+        view: str = VIEWS[0],
         overwrite: bool = False,
     ) -> None:
+        self.view = checked_view(view)
         if isinstance(evaluations, (str, Path)) or len(evaluations or ()) < 2:
             raise ValueError(
                 f"`evaluations` should be a list of two folders or more, found {evaluations!r}:\n"
@@ -110,7 +120,7 @@ class Pool:
                 write_examples(folder, task, _examples(runs, task, rows[task]) if task in rows else [])
             write_csv(folder / "landmarks.csv", landmarks)
             write_json(folder / "metrics.json", metrics)
-            Report(folder, self.title, name=self.output.path.resolve().name).write()
+            Report(folder, self.title, view=self.view, name=self.output.path.resolve().name).write()
         logger.info("\n%s\n%s", format_table(metrics), _format_between(metrics["between_evaluations"]))
         return metrics
 
@@ -119,7 +129,7 @@ class Pool:
         for name, folder in zip(self.names, self.folders, strict=True):
             if not (path := folder / "landmarks.csv").is_file():
                 continue
-            with path.open(newline="", encoding="utf-8") as file:
+            with told_of(path), path.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
                     errors = {key: float(row[key] or "nan") for key in ("tre", "identity_tre")}
                     rows.append(_renamed(row, "registration", name) | errors)
@@ -154,7 +164,9 @@ def _between(runs: Mapping[str, Evaluation], task: str) -> dict[str, Any]:
     measures = (*OVERLAPS, *(FIELD_MEASURES if task == "registration" else ()))
     table = {}
     for measure in measures:
-        values = {name: run.metrics[task][measure]["mean"] for name, run in runs.items()}
+        if not any(measure in run.metrics[task] for run in runs.values()):
+            continue  # of evaluations by 0.6.1
+        values = {name: run.metrics[task].get(measure, {}).get("mean") for name, run in runs.items()}
         table[measure] = {"values": values, **mean_std([np.nan if v is None else v for v in values.values()])}
     return table
 

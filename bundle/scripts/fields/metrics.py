@@ -27,6 +27,9 @@ from .grids import POINTS_AT_ONCE, lps_to_ras
 from .world import displacement_lps
 
 SMALLEST_JACOBIAN, LARGEST_JACOBIAN = 1e-9, 1e9
+TOLERANCES = {"surface_dice_1": 1, "surface_dice_2": 2}  # in voxels, of their smallest side
+SURFACE_SCORES = ("hd95", "asd", *TOLERANCES)
+ROUNDING = 1 + 1e-5  # distances are float32
 
 
 def jacobian_determinant(ddf: torch.Tensor) -> torch.Tensor:
@@ -155,11 +158,14 @@ def dice_per_structure(pred: torch.Tensor, truth: torch.Tensor, num_classes: int
 def surface_distances(
     pred: torch.Tensor, truth: torch.Tensor, num_classes: int, spacing: Sequence[float]
 ) -> dict[str, torch.Tensor]:
-    """Distances between the surfaces of every structure of one case, in millimetres.
+    """Distances between the surfaces of every structure of one case, in millimetres, and how much of them agrees.
 
     With the distances from each surface voxel of one map to the nearest one of the other, in either direction: ``hd95``
     is the greater of the two 95th percentiles, ``asd`` the mean of the two averages. MONAI's symmetric
-    ``SurfaceDistanceMetric`` pools the two sets instead, which favours the larger surface.
+    ``SurfaceDistanceMetric`` pools the two sets instead, which favours the larger surface. ``surface_dice_1`` and
+    ``surface_dice_2`` are the share of both surfaces, 0 to 1, that lies within one or two voxels of the other one, a
+    voxel being its smallest side: what MONAI's ``SurfaceDiceMetric`` gives for these tolerances. It is 0 for a
+    structure that was missed, or found where there is none, which has no distance.
 
     Args:
         pred: predicted classes of one case, shape (1, 1, D, H, W).
@@ -168,7 +174,8 @@ def surface_distances(
         spacing: size of a voxel along the three array axes, in mm.
 
     Returns:
-        ``{"hd95": (K,), "asd": (K,)}`` with K = ``num_classes - 1``; NaN where a structure is empty in either map.
+        ``hd95``, ``asd``, ``surface_dice_1`` and ``surface_dice_2``, each of shape (K,) with K = ``num_classes - 1``.
+        NaN: a distance where a structure is empty in either map, a share where it is empty in both.
 
     Raises:
         ValueError: when the shapes differ, there is more than one case, or the spacing is not three positive numbers.
@@ -180,9 +187,8 @@ def surface_distances(
     _check_same_shape(pred, truth)
     if pred.shape[0] != 1:
         raise ValueError(f"surface_distances takes one case at a time, got a batch of {pred.shape[0]}.")
-    distances = [_hd95_and_asd(pred[0, index], truth[0, index], spacing) for index in range(1, num_classes)]
-    hd95, asd = zip(*distances, strict=True)
-    return {"hd95": torch.tensor(hd95), "asd": torch.tensor(asd)}
+    scores = [_surface_scores(pred[0, index], truth[0, index], spacing) for index in range(1, num_classes)]
+    return {name: torch.tensor([each[name] for each in scores]) for name in SURFACE_SCORES}
 
 
 def target_registration_error(points_a: torch.Tensor, points_b: torch.Tensor) -> torch.Tensor:
@@ -206,14 +212,18 @@ def target_registration_error(points_a: torch.Tensor, points_b: torch.Tensor) ->
     return (points_a - points_b).norm(dim=1)
 
 
-def _hd95_and_asd(pred: torch.Tensor, truth: torch.Tensor, spacing: tuple[float, ...]) -> tuple[float, float]:
-    """The two distances of one structure, from binary maps of shape (D, H, W)."""
+def _surface_scores(pred: torch.Tensor, truth: torch.Tensor, spacing: tuple[float, ...]) -> dict[str, float]:
+    """The distances and shares of one structure, from binary maps of shape (D, H, W)."""
     if not (pred.any() and truth.any()):
-        return torch.nan, torch.nan
+        share = 0.0 if pred.any() or truth.any() else torch.nan
+        return {"hd95": torch.nan, "asd": torch.nan, **dict.fromkeys(TOLERANCES, share)}
     _, directed, _ = get_edge_surface_distance(pred, truth, spacing=spacing, symmetric=True)
-    hd95 = max(float(torch.quantile(distance, 0.95)) for distance in directed)
-    asd = sum(float(distance.mean()) for distance in directed) / 2
-    return hd95, asd
+    both = torch.cat(list(directed))
+    return {
+        "hd95": max(float(torch.quantile(distance, 0.95)) for distance in directed),
+        "asd": sum(float(distance.mean()) for distance in directed) / 2,
+        **{name: float((both <= n * min(spacing) * ROUNDING).float().mean()) for name, n in TOLERANCES.items()},
+    }
 
 
 def _one_hot(label: torch.Tensor, num_classes: int) -> torch.Tensor:

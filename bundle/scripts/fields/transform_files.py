@@ -28,13 +28,12 @@ import torch
 
 from ..files.datalist import SUFFIXES
 from ..files.writing import replacing
+from .field_images import VECTOR, field_of_itk, read_field_image
+from .placement import LARGEST_SHEAR, LPS, orthonormal, shear_of
 from .transforms import AffineTransform, FieldTransform, WorldTransform
 from .volumes import save_nifti
 
 TRANSFORM_SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt", ".mat")
-VECTOR, DISPLACEMENT = 1007, 1006  # NIfTI intents: ITK takes vectors as they are, and negates x and y of the other
-LARGEST_SHEAR = 1e-3
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def read_transform(path: str | Path) -> list[WorldTransform]:
@@ -42,7 +41,7 @@ def read_transform(path: str | Path) -> list[WorldTransform]:
 
     Args:
         path: a transform of ITK (``.h5``, ``.tfm``, ``.txt``, ``.mat``): linear, a displacement field, or a
-            composite of these; or a field as an image (``.nii.gz`` with intent 1007, LPS mm; ``.nrrd``, ``.mha``).
+            composite of these; or a field as an image (:func:`scripts.fields.field_images.read_field_image`).
 
     Returns:
         Its parts, in the order in which a point goes through them.
@@ -55,17 +54,15 @@ def read_transform(path: str | Path) -> list[WorldTransform]:
     if not path.is_file():
         raise FileNotFoundError(f"no such transform: '{path}'.")
     if path.name.lower().endswith(SUFFIXES):
-        return [_read_field_image(path)]
+        return [read_field_image(path)]
     if not path.name.lower().endswith(TRANSFORM_SUFFIXES):
         known = ", ".join((*TRANSFORM_SUFFIXES, *SUFFIXES))
         raise ValueError(f"'{path.name}': a transform is one of {known}.")
     try:
         transform = sitk.ReadTransform(str(path))
     except RuntimeError as error:
-        hint = ""
-        if path.suffix == ".txt":
-            hint = " The parameters of elastix are no file of ITK: have `transformix -def all` write their field."
-        raise ValueError(f"ITK cannot read '{path}' as a transform.{hint}\n  {_last_line(error)}") from error
+        said = str(error).strip().splitlines()[-1]
+        raise ValueError(f"ITK cannot read '{path}' as a transform.{_hint(path)}\n  {said}") from error
     return _parts(transform, path)
 
 
@@ -153,9 +150,7 @@ def _check_field(displacement: torch.Tensor, affine: torch.Tensor, path: str | P
     matrix = np.asarray(affine, dtype=np.float64)
     if matrix.shape != (4, 4):
         raise ValueError(f"an affine is one 4x4 matrix from voxels to RAS mm, got shape {matrix.shape}.")
-    axes = matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0)
-    shear = np.abs(axes.T @ axes - np.eye(3)).max()
-    if shear > LARGEST_SHEAR:
+    if (shear := shear_of(matrix)) > LARGEST_SHEAR:
         raise ValueError(
             f"'{Path(path).name}': the axes of the fixed grid are not at right angles (cosine {shear:.4f}, expected at "
             f"most {LARGEST_SHEAR}), which ITK's images cannot have. Resample the fixed image to a grid without shear "
@@ -170,27 +165,7 @@ def _write(path: str | Path, transform: sitk.Transform) -> None:
             sitk.WriteTransform(transform, str(temporary))
             sitk.ReadTransform(str(temporary))
         except RuntimeError as error:  # ITK says nothing about a full disc that a program could tell from other faults
-            raise OSError(errno.EIO, _last_line(error)) from error
-
-
-def _read_field_image(path: Path) -> FieldTransform:
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        header = nib.load(path).header
-        if header["intent_code"] not in (VECTOR, DISPLACEMENT):
-            raise ValueError(
-                f"'{path}' is no displacement field: its NIfTI intent code is {int(header['intent_code'])}, expected "
-                "1007 (vectors in LPS mm) or 1006 (RAS mm). Set the code that says what its numbers are."
-            )
-    try:
-        image = sitk.ReadImage(str(path), sitk.sitkVectorFloat64)
-    except RuntimeError as error:
-        raise ValueError(f"ITK cannot read '{path}' as a displacement field.\n  {_last_line(error)}") from error
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 3:
-        raise ValueError(
-            f"'{path}' is no displacement field: expected three axes and three numbers a voxel, found "
-            f"{image.GetDimension()} and {image.GetNumberOfComponentsPerPixel()}."
-        )
-    return _from_image(image, path.name)
+            raise OSError(errno.EIO, str(error).strip().splitlines()[-1]) from error
 
 
 def _parts(transform: sitk.Transform, path: Path) -> list[WorldTransform]:
@@ -200,7 +175,7 @@ def _parts(transform: sitk.Transform, path: Path) -> list[WorldTransform]:
         nested = [transform.GetNthTransform(number) for number in reversed(range(transform.GetNumberOfTransforms()))]
         return [part for each in nested for part in _parts(each, path)]
     if isinstance(transform, sitk.DisplacementFieldTransform):
-        return [_from_image(transform.GetDisplacementField(), path.name)]
+        return [field_of_itk(transform.GetDisplacementField(), path.name)]
     if transform.IsLinear():  # whatever its kind, four points say all of it
         corners = np.array([transform.TransformPoint(point) for point in np.vstack([np.zeros(3), np.eye(3)]).tolist()])
         matrix = np.eye(4)
@@ -212,32 +187,37 @@ def _parts(transform: sitk.Transform, path: Path) -> list[WorldTransform]:
     )
 
 
-def _from_image(field: sitk.Image, name: str) -> FieldTransform:
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(field.GetDirection(), (3, 3)) * field.GetSpacing()
-    matrix[:3, 3] = field.GetOrigin()
-    vectors = np.ascontiguousarray(sitk.GetArrayFromImage(field).transpose(2, 1, 0, 3), dtype=np.float32)
-    if not np.isfinite(vectors).all():
-        raise ValueError(f"'{name}' holds displacements that are not finite (NaN or infinite). Replace them.")
-    return FieldTransform(torch.from_numpy(vectors), torch.from_numpy(LPS @ matrix), name)
-
-
 def _to_image(displacement: torch.Tensor, affine: torch.Tensor) -> sitk.Image:
     vectors = displacement.detach().cpu().double().numpy().transpose(2, 1, 0, 3)
     image = sitk.GetImageFromArray(np.ascontiguousarray(vectors), isVector=True)
     matrix = LPS @ np.asarray(affine, dtype=np.float64)
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     image.SetSpacing(spacing.tolist())
-    image.SetDirection(_orthonormal(matrix[:3, :3] / spacing).flatten().tolist())
+    image.SetDirection(orthonormal(matrix[:3, :3] / spacing).flatten().tolist())
     image.SetOrigin(matrix[:3, 3].tolist())
     return image
 
 
-def _orthonormal(axes: np.ndarray) -> np.ndarray:
-    """The nearest axes at right angles: headers in float32 miss them by rounding, and ITK then refuses them."""
-    left, _, right = np.linalg.svd(axes)
-    return left @ right
+def _hint(path: Path) -> str:
+    """What a file is that ITK does not know, where it can be told."""
+    if path.suffix.lower() not in (".txt", ".mat"):
+        return ""
+    with open(path, "rb") as file:
+        words = file.read(4096).decode("latin-1").split()
+    if len(words) == 16 and all(map(_is_number, words)):
+        return (
+            " It is a bare 4x4 matrix: NiftyReg's, from fixed to moving in RAS mm, which is what `c3d_affine_tool FILE "
+            "-oitk OUT.txt` takes; or of FSL's flirt, which says nothing without its two images: `c3d_affine_tool -ref "
+            "FIXED -src MOVING FILE -fsl2ras -oitk OUT.txt`."
+        )
+    if path.suffix.lower() == ".txt":
+        return " The parameters of elastix are no file of ITK: have `transformix -def all` write their field."
+    return ""
 
 
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

@@ -32,6 +32,7 @@ def write_volume(path: str | Path, array: np.ndarray, affine: np.ndarray) -> Non
     image = nibabel.Nifti1Image(array, np.asarray(affine, dtype=np.float64))
     image.set_qform(image.affine, code=1)
     image.set_sform(image.affine, code=1)
+    image.header.set_xyzt_units("mm")
     save_nifti(image, path)
 
 

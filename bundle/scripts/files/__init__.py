@@ -18,6 +18,8 @@ from .. import lazily
 __getattr__, __all__ = lazily(
     __name__,
     errors=["show_cause_last"],
+    literal=["from_json"],
     output_folder=["OutputFolder"],
     processes=["rank"],
+    progress=["Progress"],
 )

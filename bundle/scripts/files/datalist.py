@@ -41,13 +41,31 @@ def case_name(path: str | Path) -> str:
     return next((name[: -len(s)] for s in SUFFIXES if name.lower().endswith(s)), Path(path).stem)
 
 
+def check_name(name: str, source: Path) -> str:
+    """Refuse a name that would put results out of their folder: files are named after cases, and folders after pairs.
+
+    Args:
+        name: as a list of cases or a table of pairs has it.
+        source: that file, for the message.
+
+    Returns:
+        The same name.
+
+    Raises:
+        ValueError: it is a path, or none for a file.
+    """
+    if name == ".." or "\0" in name or Path(name).name != name:
+        raise ValueError(f"{source}: '{name}' is no name for a file, and results are named so. Leave out `/` and `..`.")
+    return name
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object, with errors that name the file."""
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no text, or endless
         raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} should hold a JSON object with lists of cases, found a {type(content).__name__}.")
@@ -66,7 +84,7 @@ def resolve_entry(entry: Any, source: Path, where: str) -> dict:
         The case. Symbolic links are kept as they are, since a case is named after its link.
 
     Raises:
-        ValueError: the entry has no image, or a path is not a string.
+        ValueError: the entry has no image, a path is not a string, or the name is none for a file.
     """
     entry = {"image": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, Mapping) or "image" not in entry:
@@ -81,7 +99,7 @@ def resolve_entry(entry: Any, source: Path, where: str) -> dict:
         if not isinstance(path, str):
             raise ValueError(f"{source}: the {key} of an entry of '{where}' should be one path, found {path!r}.")
         case[key] = os.path.abspath(source.parent / path)
-    case["case"] = case["case"] or case_name(case["image"])
+    case["case"] = check_name(case["case"] or case_name(case["image"]), source)
     return case
 
 

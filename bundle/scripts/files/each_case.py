@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The one loop over cases: a bar of progress, and faults that stop the run or are kept for its end, as is asked for."""
+"""The one loop over cases: how far it is, and faults that stop the run or are kept for its end, as is asked for."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
-
 from . import processes
+from .progress import collect
 from .writing import NotWritten
 
 Job = TypeVar("Job")
@@ -47,14 +45,13 @@ def for_each(jobs: Sequence[Job], work: Callable[[Job], Result], title: str) -> 
     Args:
         jobs: what `work` takes, one after the other; the same in all processes.
         work: its result is small, and depends on the job alone.
-        title: of the bar, which the first process shows, at a terminal only.
+        title: of what the first process shows: a bar at a terminal, lines in a log.
 
     Returns:
         The results in the order of the jobs, in all processes.
     """
-    hidden = True if processes.rank() > 0 else None
-    with logging_redirect_tqdm():  # messages go above the bar, not through it
-        return processes.gather([work(job) for job in tqdm(processes.share(jobs), title, disable=hidden)])
+    share = processes.share(jobs)
+    return processes.gather(collect(map(work, share), title, len(share)))
 
 
 def keep_going(work: Callable[[Job], Result], name_of: Callable[[Job], str]) -> Callable[[Job], Result | Failure]:

@@ -27,12 +27,12 @@ OUT_OF_MEMORY = (
 
 def root_cause(error: BaseException) -> BaseException:
     """The error that began a chain: the first that this bundle raised itself, else the innermost."""
-    while error.__cause__ is not None and not _is_ours(error):
+    while error.__cause__ is not None and not is_ours(error):
         error = error.__cause__
     return error
 
 
-def _is_ours(error: BaseException) -> bool:
+def is_ours(error: BaseException) -> bool:
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

@@ -14,13 +14,27 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .writing import replacing
+
+
+@contextmanager
+def told_of(path: Path) -> Iterator[None]:
+    """Tell what keeps a CSV, or a JSON, from being read by the name of the file.
+
+    Raises:
+        ValueError: within, a cell was endless or a nesting too deep; the libraries raise other errors.
+    """
+    try:
+        yield
+    except (csv.Error, RecursionError) as error:
+        raise ValueError(f"'{path}' cannot be read: {error}.") from error
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

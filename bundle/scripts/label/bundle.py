@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
+from ..files.literal import literal
 from ..files.output_folder import OutputFolder
 from ..files.whole import sync
 from ..files.writing import temporary_name, told, write_text
@@ -88,7 +89,8 @@ class LabelBundle:
         self.networks, self.start_from = dict(networks), start_from
         parser = config_parser()
         self.train = {key: value for key, value in parser.get().items() if key not in {*left_out, "_meta_"}}
-        model = {"labels": {str(i): label for i, label in self.labels.items()}, "num_classes": len(self.labels) + 1}
+        names = {str(i): label for i, label in self.labels.items()}
+        model = {"labels": literal(names), "num_classes": len(self.labels) + 1}
         model["voxel_size"] = parser.get("pixdim")  # of images to come nothing else is known
         self.model = model | with_references(parser, copied, known=model)
         self.source = Path(bundle_root())

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ __all__ = ["AnnotationRound", "PossiblePairSampler", "check_labels", "datastore_
 
 logger = logging.getLogger(__name__)
 
+EVALUATED = re.compile(r"^[$@%]|#|[@%]::")  # what MONAI does not leave as it is
+
 
 def check_labels(labels: Mapping[int | str, str] | None) -> dict[int, str]:
     """Refuse labels that an annotation program would mix up.
@@ -53,7 +56,8 @@ def check_labels(labels: Mapping[int | str, str] | None) -> dict[int, str]:
         Ids to names, ascending, without the background.
 
     Raises:
-        ValueError: there are none, the ids are others than 1, 2, ..., or two names differ in case only.
+        ValueError: there are none, the ids are others than 1, 2, ..., two names differ in case only, or one would be
+            taken for a program: the server reads names from ``metadata.json``, where nothing can be escaped.
     """
     names = {int(i): str(name) for i, name in (labels or {}).items() if int(i) != 0}
     if not names:
@@ -69,6 +73,11 @@ def check_labels(labels: Mapping[int | str, str] | None) -> dict[int, str]:
     if len({*lower, "background"}) <= len(lower):
         raise ValueError(
             f"`labels` are told apart by their names in lower case, and none may be `background`: {names}. Rename one."
+        )
+    if evaluated := [name for name in names.values() if EVALUATED.search(name)]:
+        raise ValueError(
+            f"`labels`: rename {', '.join(map(repr, evaluated))}. MONAI Label hands names to MONAI's config "
+            "parser, which acts upon `$`, `@` and `%` at the beginning and changes `#`."
         )
     return dict(sorted(names.items()))
 
@@ -90,7 +99,7 @@ def datastore_cases(
         The cases; the images of ``validation`` are not among the unlabelled.
 
     Raises:
-        ValueError: no image is labelled.
+        ValueError: no image is labelled, or MONAI has changed a path.
     """
     if not labeled:
         raise ValueError(
@@ -99,6 +108,9 @@ def datastore_cases(
         )
     lists = [tuple({"case": case_name(case["image"]), **case} for case in cases) for cases in (labeled, validation)]
     taken = [case for cases in lists for case in cases]
+    for path in (case[key] for case in taken for key in ("image", "label")):
+        if "::" in path and not Path(path).exists():
+            raise ValueError(f"no such file: '{path}'. MONAI makes `::` of `#` in a path: rename what has a `#`.")
     names = {case["case"] for case in taken} | {case_name(case["label"]) for case in taken}
     files = {os.path.realpath(case["image"]) for case in taken}
     images = {

@@ -73,8 +73,8 @@ def grid_points(size: tuple[int, ...], factor: int, device: torch.device) -> Ten
 
 
 def read(image: Tensor, points: Tensor, factor: int, padding_mode: str) -> Tensor:
-    """Read a pooled image (1, C, D, H, W) at points (..., 3) in voxels of the full grid: (1, C, ...)."""
+    """Read a pooled image (B, C, D, H, W) at points (B, ..., 3) in voxels of the full grid: (B, C, ...)."""
     scale = points.new_tensor([2 / side for side in image.shape[2:]]) / factor
     # the cube i holds the voxels from i * factor - 0.5 on; -1 and 1 are the outer faces
-    grid = ((points + 0.5) * scale - 1).flip(-1)[None]
+    grid = ((points + 0.5) * scale - 1).flip(-1)
     return F.grid_sample(image, grid, padding_mode=padding_mode, align_corners=False)

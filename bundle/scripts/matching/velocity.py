@@ -76,7 +76,7 @@ def match_velocity(
         decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST, level.steps)
         for _ in range(level.steps):
             shifted = points + _displacement(velocity, level.stride, image.shape[2:], squarings)[0].movedim(0, -1)
-            warped = read(coarse, affine(shifted), level.pooling, moving.padding_mode)
+            warped = read(coarse, affine(shifted)[None], level.pooling, moving.padding_mode)
             total = loss(warped).sum() + smoothness * _roughness(velocity, level.stride)
             optimizer.zero_grad()
             total.backward()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 import logging
-import pickle
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from ..files.writing import replacing
+from .pickles import named_code
 
 logger = logging.getLogger(__name__)
 
@@ -78,22 +79,34 @@ def find_weights(folders: Sequence[str]) -> str:
     )
 
 
-def read_saved(path: str | Path) -> dict[str, Any]:
-    """What ``torch.save`` wrote, on the CPU.
+def read_saved(path: str | Path, mmap: bool = False) -> dict[str, Any]:
+    """What ``torch.save`` wrote, on the CPU. Tensors, numbers and text are read, and nothing that would be run.
 
     Args:
         path: the file.
+        mmap: leave the tensors in the file until they are asked for.
 
     Raises:
-        ValueError: when the file is damaged, or no such file.
+        ValueError: when the file holds code, is damaged, or is no such file.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a damaged pickle makes of the unpickler: KeyError, IndexError, ...
+        if (name := named_code(path)) or re.search("unsupported (global|class)", str(error), re.IGNORECASE):
+            raise ValueError(
+                f"'{path}' holds code{f' (it calls `{name}`)' if name else ''} and was refused; nothing of it was run. "
+                "Weights are tensors alone, as `torch.save(network.state_dict(), FILE)` writes them. Do not open it "
+                "with anything else unless you trust who made it."
+            ) from error
         raise ValueError(
             f"'{path}' cannot be read: it is cut short, damaged, or a pointer of Git LFS ({Path(path).stat().st_size} "
             "bytes). Copy it again; for a pointer, run `git lfs pull`."
         ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"'{path}' holds a {type(content).__name__}, expected weights: names with their tensors.")
+    return content
 
 
 def load_weights(

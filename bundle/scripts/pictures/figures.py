@@ -10,8 +10,8 @@
 # limitations under the License.
 """Figures: one pair or one case as a picture, for the training log and for the report.
 
-All functions take NumPy arrays on one grid, (X, Y, Z) in the axis order of RAS, and return a matplotlib figure that
-shows the axial, coronal and sagittal slice through the centre of the structures.
+All functions take NumPy arrays on one grid, (X, Y, Z), and the frame that says how it lies in the patient, and return a
+matplotlib figure that shows the axial, coronal and sagittal slice through the centre of the structures.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
+from .orientation import Frame
 from .panels import (
     CONFIDENCE,
     CONFIDENCE_COLORS,
@@ -61,7 +62,7 @@ def pair_figure(
     confidence: np.ndarray | None = None,
     pred: np.ndarray | None = None,
     label: np.ndarray | None = None,
-    spacing: Sequence[float] | None = None,
+    frame: Frame | None = None,
     outlined: str = "segmentation",
 ) -> Figure:
     """Draw a registered pair: moving, fixed and warped image, deformation grid, confidence map and outlines.
@@ -78,7 +79,7 @@ def pair_figure(
         pred: classes on the fixed image, predicted or carried over from the moving one, (X, Y, Z), drawn as coloured
             outlines.
         label: the fixed image's true classes, (X, Y, Z), drawn as broken white lines; the slices go through its centre.
-        spacing: voxel sizes in mm; 1 mm when absent.
+        frame: how the grid lies in the patient, and is looked at; voxels of 1 mm and no letters when absent.
         outlined: what the outlines are, the title of their column.
 
     Returns:
@@ -90,7 +91,7 @@ def pair_figure(
     volumes = {"moving": moving, "fixed": fixed, "warped": warped, "confidence": confidence}
     volumes |= {"pred": pred, "label": label}
     shape = _common_shape(volumes, ddf)
-    planes = planes_through(label_center(label if label is not None else pred, shape), spacing)
+    planes = planes_through(label_center(label if label is not None else pred, shape), frame)
     titles = ["moving", "fixed", "warped", "deformation"]
     titles += ["confidence"] if confidence is not None else []
     titles += [outlined] if pred is not None or label is not None else []
@@ -116,10 +117,10 @@ def pair_figure(
 
 
 def images_figure(
-    moving: np.ndarray, fixed: np.ndarray, warped: np.ndarray, center: Sequence[int], spacing: Sequence[float]
+    moving: np.ndarray, fixed: np.ndarray, warped: np.ndarray, center: Sequence[int], frame: Frame
 ) -> Figure:
     """Draw moving, fixed and warped image beside each other; ``warped`` should look like ``fixed``."""
-    planes = planes_through(center, spacing)
+    planes = planes_through(center, frame)
     figure, sheet = panel_sheet(planes, fixed.shape, ["moving image", "fixed image", "warped image"])
     windows = [intensity_window(moving), intensity_window(fixed), intensity_window(moving)]
     for plane, row in zip(planes, sheet, strict=True):
@@ -134,13 +135,13 @@ def alignment_figure(
     moving_label: np.ndarray,
     warped_label: np.ndarray,
     center: Sequence[int],
-    spacing: Sequence[float],
+    frame: Frame,
 ) -> Figure:
     """Draw the moving structures over the fixed image before and after the warp, the fixed ones as broken white lines.
 
     Registration is good where the coloured lines of the right column lie on the white ones.
     """
-    planes = planes_through(center, spacing)
+    planes = planes_through(center, frame)
     figure, sheet = panel_sheet(planes, fixed.shape, ["before registration", "after registration"])
     window = dimmed(intensity_window(fixed), 1.5)
     for plane, row in zip(planes, sheet, strict=True):
@@ -151,15 +152,13 @@ def alignment_figure(
     return figure
 
 
-def deformation_figure(
-    ddf: np.ndarray, confidence: np.ndarray | None, center: Sequence[int], spacing: Sequence[float]
-) -> Figure:
+def deformation_figure(ddf: np.ndarray, confidence: np.ndarray | None, center: Sequence[int], frame: Frame) -> Figure:
     """Draw the warped grid, the change of volume |J| and, where there is one, the confidence map.
 
     Below 1 (blue) the moving image is stretched, above 1 (orange) it is squeezed; folds are black.
     """
     titles = ["deformation grid", "volume change"] + (["confidence"] if confidence is not None else [])
-    planes = planes_through(center, spacing)
+    planes = planes_through(center, frame)
     figure, sheet = panel_sheet(planes, ddf.shape[1:], titles, footer=FOOTER)
     change = volume_change(ddf)
     for plane, row in zip(planes, sheet, strict=True):
@@ -172,14 +171,14 @@ def deformation_figure(
 
 
 def segmentation_figure(
-    image: np.ndarray, label: np.ndarray, pred: np.ndarray, center: Sequence[int], spacing: Sequence[float]
+    image: np.ndarray, label: np.ndarray, pred: np.ndarray, center: Sequence[int], frame: Frame
 ) -> Figure:
     """Draw the reference, the prediction and the voxels where the two differ.
 
     In the last column, on a darker image, a missed voxel is vermilion, an invented one yellow, one that was given to
     the wrong structure purple.
     """
-    planes = planes_through(center, spacing)
+    planes = planes_through(center, frame)
     figure, sheet = panel_sheet(planes, image.shape, ["reference", "prediction", "errors"])
     window, errors = intensity_window(image), segmentation_errors(pred, label)
     windows = [dimmed(window, by) for by in (1.2, 1.2, 1.8)]

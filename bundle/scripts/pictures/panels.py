@@ -90,16 +90,44 @@ def panel_sheet(
             left = SIDE + column * (COLUMN_INCHES + GAP)
             box = (left / width, (top - heights[row]) / height, COLUMN_INCHES / width, heights[row] / height)
             axes[row, column] = _bare_axes(figure, box, plane, shape)
+            _draw_letters(axes[row, column], plane)
             if row == 0:
                 center = (left + COLUMN_INCHES / 2) / width
                 figure.text(center, (height - TITLE + 0.09) / height, plain(title), ha="center", size=10, color=INK)
         middle = (top - heights[row] / 2) / height
-        figure.text(0.5 * SIDE / width, middle, plane.name, rotation=90, ha="center", va="center", **FAINT)
+        size = SMALL if plane.oblique else FAINT  # two lines
+        figure.text(0.5 * SIDE / width, middle, plane.title, rotation=90, ha="center", va="center", **size)
         top -= heights[row] + GAP
     return figure, axes
 
 
 FAINT = {"size": 8, "color": FAINT_INK}
+SMALL = {"size": 6, "color": FAINT_INK, "linespacing": 1.0}
+# Where the letters of the left, right, bottom and top of a slice stand in its axes, and by which side of themselves.
+SIDES = (
+    (0.02, 0.5, "left", "center"),
+    (0.98, 0.5, "right", "center"),
+    (0.5, 0.02, "center", "bottom"),
+    (0.5, 0.98, "center", "top"),
+)
+
+
+def _draw_letters(axes: Axes, plane: Plane) -> None:
+    """Write the sides of the patient at the edges of a slice, where they are known; a dark rim shows them on white."""
+    for letter, (x, y, horizontal, vertical) in zip(plane.letters or (), SIDES, strict=False):
+        written = axes.text(
+            x,
+            y,
+            letter,
+            ha=horizontal,
+            va=vertical,
+            transform=axes.transAxes,
+            size=9,
+            weight="bold",
+            color="white",
+            zorder=10,
+        )
+        written.set_path_effects([withStroke(linewidth=2.0, foreground="black")])
 
 
 def _height_over_width(plane: Plane, shape: Sequence[int]) -> float:
@@ -204,8 +232,8 @@ def draw_grid(axes: Axes, plane: Plane, ddf: np.ndarray, lines: int = 16, color:
     shape = ddf.shape[1:]
     right, up = plane.millimetres(shape)
     step = max(right[-1], up[-1], 1e-6) / lines
-    for axis, start in ((plane.horizontal, np.meshgrid(right, up)[0]), (plane.vertical, np.meshgrid(right, up)[1])):
-        position = start + plane.take(ddf[axis]) * plane.spacing[axis]
+    for axis, sign, start in zip((plane.horizontal, plane.vertical), plane.signs, np.meshgrid(right, up), strict=True):
+        position = start + sign * plane.take(ddf[axis]) * plane.spacing[axis]
         first, last = np.ceil(position.min() / step), np.floor(position.max() / step)
         levels = np.arange(first, last + 1) * step
         if levels.size and min(position.shape) > 1:

@@ -17,39 +17,58 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Names for arrays in the axis order of RAS, and the axis that each plane cuts.
-PLANE_AXES = (("axial", 2), ("coronal", 1), ("sagittal", 0))
+from .orientation import OPPOSITE, VIEWS, Frame
+
+# Of each plane: what lies to the right, upwards, and towards what its slices are counted; seen from the patient's feet,
+# face, and left side. The anterior is on the left of a sagittal plane in both views.
+PLANES = {"axial": ("L", "A", "S"), "coronal": ("L", "S", "A"), "sagittal": ("P", "S", "R")}
+# The same where the orientation is not known: array axes as they are, named as those of RAS.
+AS_STORED = {"axial": ("R", "A", "S"), "coronal": ("R", "S", "A"), "sagittal": ("A", "S", "R")}
 
 
 @dataclass(frozen=True)
 class Plane:
-    """One slice through a volume: which axis it cuts, where, and how large its pixels are.
+    """One slice through a volume: which axis it cuts, where, how it is turned, and how large its pixels are.
 
     Args:
-        name: what a reader calls it, for arrays in the axis order of RAS (x, y, z).
+        name: axial, coronal or sagittal.
         axis: the array axis that is cut.
         index: the slice along that axis.
         spacing: voxel sizes of the volume's three axes, in mm.
+        horizontal: the array axis that runs along the picture's rows.
+        vertical: the array axis that runs upwards or downwards in the picture.
+        flipped: whether the array runs to the left, downwards, and against the direction in which slices are counted.
+        letters: of the patient's sides at the left, right, bottom and top of the picture; None where not known.
+        oblique: degrees by which these are only the closest ones; 0 where the axes are those of the patient.
     """
 
     name: str
     axis: int
     index: int
-    spacing: tuple[float, float, float]
+    spacing: tuple[float, ...]
+    horizontal: int
+    vertical: int
+    flipped: tuple[bool, bool, bool] = (False, False, False)
+    letters: tuple[str, str, str, str] | None = None
+    oblique: float = 0.0
 
     @property
-    def horizontal(self) -> int:
-        """The array axis that runs to the right in the picture."""
-        return 1 if self.axis == 0 else 0
+    def title(self) -> str:
+        """What stands beside the slice: its name, and whether it is oblique."""
+        return f"{self.name}\noblique {self.oblique:.0f}°" if self.oblique else self.name
 
     @property
-    def vertical(self) -> int:
-        """The array axis that runs upwards in the picture."""
-        return 1 if self.axis == 2 else 2
+    def signs(self) -> tuple[int, int]:
+        """+1 where the array runs to the right (upwards) in the picture, -1 where it runs the other way."""
+        across, up, _ = self.flipped
+        return -1 if across else 1, -1 if up else 1
 
     def take(self, volume: np.ndarray) -> np.ndarray:
-        """Cut ``volume`` (X, Y, Z) into an image of rows (vertical) and columns (horizontal)."""
-        return np.take(volume, self.index, axis=self.axis).T
+        """Cut ``volume`` (X, Y, Z) into an image of rows (from the bottom up) and columns (from left to right)."""
+        image = np.take(volume, self.index, axis=self.axis)
+        image = image.T if self.horizontal < self.vertical else image
+        across, up = self.signs
+        return image[::up, ::across]
 
     def millimetres(self, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Horizontal and vertical positions in mm of the pixel centres of a volume of ``shape``."""
@@ -89,7 +108,30 @@ def focus(labels: Sequence[np.ndarray], margin: float = 0.2) -> tuple[slice, sli
     return tuple(slice(max(a - space, 0), min(b + space, n)) for (a, b), n in zip(ends, sizes, strict=True))
 
 
-def planes_through(center: Sequence[int], spacing: Sequence[float] | None = None) -> tuple[Plane, Plane, Plane]:
-    """Return the axial, coronal and sagittal planes through the voxel ``center``; ``spacing`` (mm) defaults to 1."""
-    spacing = tuple(float(size) for size in spacing) if spacing is not None else (1.0, 1.0, 1.0)
-    return tuple(Plane(name, axis, center[axis], spacing) for name, axis in PLANE_AXES)
+def planes_through(center: Sequence[int], frame: Frame | None = None) -> tuple[Plane, Plane, Plane]:
+    """Return the axial, coronal and sagittal plane of the patient through a voxel.
+
+    Args:
+        center: the voxel, (x, y, z) of the array.
+        frame: how the array lies and is looked at; voxels of 1 mm in an orientation that is not known when absent.
+    """
+    frame = frame or Frame()
+    return tuple(_plane(name, center, frame) for name in PLANES)
+
+
+def _plane(name: str, center: Sequence[int], frame: Frame) -> Plane:
+    right, up, through = (PLANES if frame.codes else AS_STORED)[name]
+    if frame.view != VIEWS[0] and right == "L":
+        right = "R"
+    (horizontal, across), (vertical, down), (axis, back) = map(frame.axis_towards, (right, up, through))
+    return Plane(
+        name,
+        axis,
+        center[axis],
+        frame.spacing,
+        horizontal,
+        vertical,
+        (across, down, back),
+        (OPPOSITE[right], right, OPPOSITE[up], up) if frame.codes else None,
+        frame.oblique if frame.is_oblique else 0.0,
+    )

@@ -20,11 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import LoadImage
 
+from ..data.ids import whole_ids
 from ..data.image_checks import check_files, fill_number
 from ..data.original import read_label
-from ..fields.grids import ras_to_lps, voxel_points
+from ..data.readers import load_volume
+from ..fields.grids import change_grid, inside_grid, ras_to_lps, voxel_points
 from ..fields.points import PointSet, points_suffix, read_point_set, write_points
 from ..fields.transform_files import check_chain, read_transform, write_chain, write_displacement
 from ..fields.transforms import Chain, WorldTransform
@@ -44,6 +45,7 @@ Files = str | Path | Sequence[str | Path] | None
 ENDINGS = {"image": "_warped.nii.gz", "label": "_warped_label.nii.gz"}
 # hardly an image has so few values, and hardly a label map has more; a million voxels are looked through in no time
 FEW_VALUES, LOOKED_AT = 64, 10**6
+MOSTLY_OUTSIDE = 75.0  # percent of a result; a reference with much air around its object has half
 
 
 class ApplyTransform:
@@ -61,7 +63,8 @@ class ApplyTransform:
         reference: the image whose grid images and labels come onto.
         image: a file or a list of them, interpolated linearly. One that looks like a label map is refused.
         label: a file or a list of them, whose ids are never blended.
-        points: a file or a list of them: ``.csv`` in mm, or Slicer's ``.fcsv`` or ``.mrk.json``.
+        points: a file or a list of them: ``.csv`` in mm, or Slicer's ``.fcsv`` or ``.mrk.json``. What else a file holds
+            stays; points that were never placed are not moved, and counted.
         coordinates: ``LPS`` or ``RAS``: that of points in a CSV.
         inverse: go the other way, the whole chain backwards. What is left of each inverted field is reported.
         fill_value: of images where they come from outside their file.
@@ -123,6 +126,7 @@ class ApplyTransform:
             "transform": [dict(entry) if isinstance(entry, Mapping) else str(entry) for entry in self.transforms],
             "inverse": self.inverse,
             "written": [str(target) for target in targets.values()],
+            "points_not_placed": {str(path): list(points.not_placed) for path, points in point_sets.items()},
             "inverses_of_fields": chain.report(),
             KEY: written_by(),
         }
@@ -205,10 +209,12 @@ class ApplyTransform:
             write_displacement(targets["combined", self.combined], ras_to_lps(there - here).float(), affine)
         for path in self.images:
             image = _load(path)
+            _warn_of_outside(there, image, path)
             warped = sample_at(image.as_tensor().float(), image.affine, there, fill=self.fill_value)
             write_volume(targets["image", path], warped[0].numpy().astype(np.float32), affine)
         for path in self.labels:
             ids = _load(path, read_label)
+            _warn_of_outside(there, ids, path)
             warped = sample_label_at(ids.as_tensor(), ids.affine, there)
             write_volume(targets["label", path], smallest_type(warped[0].numpy()), affine)
 
@@ -237,16 +243,29 @@ def _result_name(kind: str, path: str | Path) -> str:
 
 def _load(path: str | Path, read: Callable[[str], Any] | None = None) -> Any:
     """One volume (1, X, Y, Z) with its affine."""
-    volume = (read or LoadImage(ensure_channel_first=True))(str(path))
+    volume = (read or load_volume)(str(path))
     if volume.ndim != 4 or volume.shape[0] != 1:
         raise ValueError(f"'{path}' is not one 3D volume: with its channels it has shape {tuple(volume.shape)}.")
     return volume
 
 
+def _warn_of_outside(points: torch.Tensor, volume: Any, path: str | Path) -> None:
+    """Say when most of a result comes from beyond its file: the transform is of others, or means something else."""
+    some = points[::2, ::2, ::2]
+    inside = inside_grid(change_grid(some, torch.eye(4), volume.affine), volume.shape[1:])
+    outside = 100 * (1 - inside.float().mean().item())
+    if outside > MOSTLY_OUTSIDE:
+        logger.warning(
+            "'%s': %.0f %% of the result lies outside of this file, and is filled. Is the transform of these images, "
+            "in this direction, and in LPS mm?",
+            *(path, outside),
+        )
+
+
 def _looks_like_labels(volume: torch.Tensor) -> bool:
     """Whether there are but a few values, all whole, in a volume; of a large one every n-th voxel is looked at."""
     values = volume.flatten()
-    values = values[:: max(1, len(values) // LOOKED_AT)]
+    values = whole_ids(values[:: max(1, len(values) // LOOKED_AT)])
     return bool((values == values.round()).all()) and 2 <= len(values.unique()) <= FEW_VALUES
 
 

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,19 +20,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from monai.transforms import LoadImage
 
 from ..data.crop_warning import outside_crop_percent, warn_of_crop
+from ..data.image_checks import seen_faults
+from ..data.readers import load_volume
 from ..data.transforms import LabelsToClassesd, preprocess
-from ..data.volumes import Volume, grid_faults
+from ..data.volumes import Volume, lay_label
 from ..fields.grids import spacing_of
+from ..fields.warping import warp
 from ..fields.world import moving_points
 from ..files.datalist import case_name
 from ..joint.state import PairState
 from ..losses.local_ncc import LocalNCC
 from .refinement import Refinement
+
+logger = logging.getLogger(__name__)
+
+NOISE_OF_NCC = 1e-4  # by which local NCC may fall between images that are as alike as before
 
 
 @dataclass
@@ -86,17 +92,19 @@ def load_subject(case: Mapping[str, Any], preprocessing: Callable, label_ids: Se
         The subject.
 
     Raises:
-        ValueError: when image and label do not share a grid, or the label holds an id that is not known.
+        ValueError: when image and label do not share a grid, the label holds an id that is not known, or preprocessing
+            leaves an image that is constant or not within [0, 1].
     """
     name = case.get("case") or case_name(case["image"])
     image, label = _load(case["image"], name), None
     if "label" in case:
         ids = {"label": _load(case["label"], f"{name}_label")}
         label = LabelsToClassesd(keys=["label"], label_ids=label_ids)(ids)["label"]
-        volumes = (Volume(volume[0].numpy(), np.asarray(volume.affine)) for volume in (image, label))
-        if faults := grid_faults(*volumes):
-            raise ValueError(f"case '{name}': {faults[0]}")
+        label = lay_label(label, image, name)
     network, outside = preprocess(preprocessing, case["image"], name), 0.0
+    if faults := seen_faults(network):
+        source = case["image"]
+        raise ValueError(f"case '{name}'{'' if isinstance(source, Volume) else f' ({source})'}: {faults[0]}")
     if isinstance(network, torch.Tensor):  # methods without networks, of the benchmarks, preprocess nothing
         outside = outside_crop_percent(image, network)
         warn_of_crop(str(image.meta["filename_or_obj"]), outside, tuple(network.shape[1:]))
@@ -105,7 +113,7 @@ def load_subject(case: Mapping[str, Any], preprocessing: Callable, label_ids: Se
 
 def _load(volume: str | Path | Volume, name: str) -> Any:
     """As it is, (1, X, Y, Z) with its affine."""
-    return volume.as_image(name) if isinstance(volume, Volume) else LoadImage(ensure_channel_first=True)(volume)
+    return volume.as_image(name) if isinstance(volume, Volume) else load_volume(volume)
 
 
 @torch.no_grad()
@@ -152,6 +160,42 @@ def points_on_fixed_file(ddf: torch.Tensor, moving: Subject, fixed: Subject) -> 
     """Where each voxel of the fixed file comes from: points (X, Y, Z, 3) of the moving volume in RAS mm."""
     return moving_points(
         ddf.cpu(), fixed.network.affine, moving.network.affine, fixed.file.affine, fixed.file.shape[1:]
+    )
+
+
+@torch.no_grad()
+def similarity_of(result: Registered) -> dict[str, Any]:
+    """Measure how alike a pair is on the networks' grid, and whether registering has made that worse.
+
+    Args:
+        result: of registering the pair.
+
+    Returns:
+        ``local_ncc_before`` and ``local_ncc_after``, 0 to 1, and ``similarity_worse``: whether it fell.
+    """
+    moving, fixed = result.pair.moving_image, result.pair.fixed_image
+    before, after = local_ncc(moving, fixed), local_ncc(warp(moving, result.ddf), fixed)
+    return {"local_ncc_before": before, "local_ncc_after": after, "similarity_worse": after < before - NOISE_OF_NCC}
+
+
+def describe_worse(pairs: Sequence[tuple[str, Mapping[str, Any]]], among: int, named: int = 4) -> str:
+    """Say which registrations have made their pairs less alike, the worst first; nothing where none has.
+
+    Args:
+        pairs: name and :func:`similarity_of` of each.
+        among: how many were registered.
+        named: so many by name.
+    """
+    worse = [(name, pair) for name, pair in pairs if pair["similarity_worse"]]
+    worse.sort(key=lambda entry: entry[1]["local_ncc_after"] - entry[1]["local_ncc_before"])
+    if not worse:
+        return ""
+    told = [f"{name} (local NCC {p['local_ncc_before']:.3f} -> {p['local_ncc_after']:.3f})" for name, p in worse]
+    more = f" and {len(told) - named} more" if len(told) > named else ""
+    return (
+        f"{len(worse)} of {among} registrations made the images less alike than they were: "
+        f"{', '.join(told[:named])}{more}. Their fields are not to be trusted: look at the pictures, and whether such "
+        "images are what the networks were trained on (contrast, voxel size, orientation, crop)."
     )
 
 

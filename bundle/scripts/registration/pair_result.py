@@ -34,14 +34,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..fields.grids import spacing_of, voxel_points
+from ..fields.grids import voxel_points
 from ..fields.metrics import folding_percent, jacobian_at_grid, sdlogj
-from ..fields.warping import warp
 from ..fields.world import displacement_lps, moving_points, sample_at, sample_label_at
 from ..files.marks import KEY, written_by
 from ..joint.state import PairState
+from ..pictures.orientation import VIEWS, Frame
 from ..training.pair_picture import draw_pair
-from .pair import Registered, Subject, local_ncc, points_on_fixed_file
+from .pair import Registered, Subject, describe_worse, points_on_fixed_file, similarity_of
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ class PairResult:
         jacobian: (X, Y, Z) float32, |J| of the map from fixed to moving points.
         confidence: (X, Y, Z) float32, where the recipe has one.
         summary: what ``summary.json`` holds.
+        view: of the picture, radiological or neurological.
     """
 
     moving: Subject
@@ -80,6 +81,7 @@ class PairResult:
     jacobian: np.ndarray
     confidence: np.ndarray | None
     summary: Mapping[str, Any]
+    view: str = VIEWS[0]
 
     @property
     def affine(self) -> np.ndarray:
@@ -89,15 +91,15 @@ class PairResult:
     @torch.no_grad()
     def picture(self) -> np.ndarray:
         """The pair on the networks' grid, (H, W, 3) uint8: outlined is the carried label, else what D finds."""
-        spacing = spacing_of(self.fixed.network.affine)
+        frame = Frame.of(self.fixed.network.affine, self.view)
         if self.moving.label is not None:
             fixed, label = self.fixed.network, self.moving.label
             field = (self.pair.ddf.cpu(), fixed.affine, self.moving.network.affine)
             points = moving_points(*field, fixed.affine, fixed.shape[1:])
             carried = sample_label_at(label.as_tensor(), label.affine, points)
-            return draw_pair(self.pair, spacing, carried[0], outlined="warped label")
+            return draw_pair(self.pair, frame, carried[0], outlined="warped label")
         segmented = self.pair.fixed_pred[0].argmax(0) if "segmentation" in self.pair.networks else None
-        return draw_pair(self.pair, spacing, segmented)
+        return draw_pair(self.pair, frame, segmented)
 
 
 @torch.no_grad()
@@ -108,6 +110,7 @@ def pair_result(
     label_ids: Sequence[int],
     fill_value: float,
     names: Mapping[str, str],
+    view: str = VIEWS[0],
 ) -> PairResult:
     """Bring what was registered onto the grid of the fixed file.
 
@@ -118,6 +121,7 @@ def pair_result(
         label_ids: ids of the structures, in the order of the classes.
         fill_value: of the warped image where it comes from outside the moving one.
         names: of ``moving`` and ``fixed`` in the summary, such as their paths.
+        view: of the picture.
 
     Returns:
         All of it, in memory: beside the images up to 28 bytes a voxel of the fixed file.
@@ -131,7 +135,9 @@ def pair_result(
         confidence = sample_at(values, fixed.network.affine, here)[0].numpy()
     field = (result.ddf.cpu(), fixed.network.affine, moving.network.affine, fixed.file.affine, fixed.file.shape[1:])
     displacement, jacobian = displacement_lps(*field), jacobian_at_grid(*field).numpy().astype(np.float32)
-    return PairResult(moving, fixed, result.pair, displacement, warped, warped_label, jacobian, confidence, summary)
+    return PairResult(
+        moving, fixed, result.pair, displacement, warped, warped_label, jacobian, confidence, summary, view
+    )
 
 
 def _carry(
@@ -156,8 +162,7 @@ def _summarise(moving: Subject, fixed: Subject, result: Registered, names: Mappi
             "moving": moving.outside_crop_percent,
             "fixed": fixed.outside_crop_percent,
         },
-        "local_ncc_before": local_ncc(result.pair.moving_image, result.pair.fixed_image),
-        "local_ncc_after": local_ncc(warp(result.pair.moving_image, result.ddf), result.pair.fixed_image),
+        **similarity_of(result),
         "folding_percent": float(folding_percent(result.ddf)),
         "sdlogj": float(sdlogj(result.ddf)),
         "mean_displacement_voxels": float(result.ddf.norm(dim=1).mean()),
@@ -169,4 +174,8 @@ def _summarise(moving: Subject, fixed: Subject, result: Registered, names: Mappi
         "%(folding_percent).3f %%, %(seconds).2f s",
         summary,
     )
+    told = describe_worse([(f"{moving.case} to {fixed.case}", summary)], among=1)
+    summary["warnings"] = [told] if told else []
+    for text in summary["warnings"]:
+        logger.warning("%s", text)
     return summary

@@ -41,6 +41,7 @@ from ..files.datalist import case_name
 from ..files.output_folder import OutputFolder
 from ..files.writing import write_json
 from ..joint.state import PairState
+from ..pictures.orientation import VIEWS, checked_view
 from ..training.pair_picture import write_picture
 from .pair import Subject, load_subject, register_pair
 from .pair_result import PairResult, field_files, pair_result
@@ -87,6 +88,7 @@ class RegisterFiles:
         fill_value: intensity of the warped image where it comes from outside the moving one (-1024 for CT).
         refinement: improves the field of this pair.
         device: where the networks are.
+        view: of the picture: ``radiological`` (the patient's right on the left) or ``neurological``.
         overwrite: also replace files in ``output_dir`` that this product did not write.
     """
 
@@ -103,8 +105,10 @@ class RegisterFiles:
         fill_value: float = 0.0,
         refinement: Refinement | None = None,
         device: torch.device | str = "cpu",
+        view: str = VIEWS[0],
         overwrite: bool = False,
     ) -> None:
+        self.view = checked_view(view)
         given = {"moving": moving, "fixed": fixed, "moving_label": moving_label}
         self.given = {name: source for name, source in given.items() if source is not None}
         self.output, self.preprocessing = OutputFolder(output_dir, overwrite), preprocessing
@@ -158,7 +162,7 @@ class RegisterFiles:
         moving, fixed = (self._subject(role) for role in ("moving", "fixed"))
         registered = register_pair(moving, fixed, self.networks, self.state, self.device, refinement=self.refinement)
         names = {role: _name(role, self.given[role]) for role in ("moving", "fixed")}
-        return pair_result(moving, fixed, registered, self.label_ids, self.fill_value, names)
+        return pair_result(moving, fixed, registered, self.label_ids, self.fill_value, names, self.view)
 
     def _subject(self, role: str) -> Subject:
         case = {"image": self.given[role]}

@@ -85,16 +85,20 @@ class RegisterSequence:
         """
         pairs = self._list_pairs()
         with self.output:
-            rows, failures = self._register_all(pairs)
+            rows, results = self._register_all(pairs)
+        failures = [result for result in results if isinstance(result, Failure)]
         logger.info("%d of %d pairs registered: %s", len(pairs) - len(failures), len(pairs), self.output.path.resolve())
+        done = [(pair["name"], each) for pair, each in zip(pairs, results, strict=True) if isinstance(each, Mapping)]
+        if processes.rank() == 0 and (told := describe_worse(done, len(done))):
+            logger.warning("%s", told)
         if failures:
             raise RuntimeError(
                 f"{len(failures)} of {len(pairs)} pairs could not be registered:\n" + "\n".join(map(str, failures))
             )
         return rows
 
-    def _register_all(self, pairs: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Failure]]:
-        """The rows of the table, and the pairs that failed; the results of all others are in place then."""
+    def _register_all(self, pairs: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
+        """The rows of the table, and what became of each pair; those that went well are in place then."""
         names = [[f"{pair['name']}/{file}" for file in _files_of(pair)] for pair in pairs]
         self.output.refuse_foreign([*itertools.chain(*names), "summary.csv"])
         self.output.resume([pair["name"] for pair in pairs])
@@ -103,7 +107,7 @@ class RegisterSequence:
         if processes.rank() == 0:
             write_csv(self.output.staging / "summary.csv", rows)
             self.output.place()
-        return rows, [result for result in results if isinstance(result, Failure)]
+        return rows, results
 
     def _register(self, pair: Mapping[str, Any]) -> dict[str, Any]:
         files = [case[key] for case in (pair["moving"], pair["fixed"]) for key in ("image", "label") if key in case]

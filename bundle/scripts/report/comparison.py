@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from ..training.options import TASKS
-from .evaluation_folder import Evaluation, mean_of
+from .evaluation_folder import Evaluation, is_measured
 
 RESAMPLES = 2000
 
@@ -100,11 +100,26 @@ class Comparison:
         return Paired(both[:, 0], both[:, 1])
 
     def of_case(self, task: str, case: tuple[str, ...], column: str, structures: Sequence[str]) -> tuple[float, float]:
-        """The mean of a column over structures, of one case in both runs; NaN where it is not defined."""
-        first, second = (
-            mean_of([row for row in run[case] if row["structure"] in structures], column) for run in self.rows[task]
-        )
-        return first, second
+        """The mean of a column over the structures that have it in both runs, of one case; NaN where there is none.
+
+        A run that missed what is far away would else look closer for it.
+        """
+        both = self._defined(task, case, column, structures)
+        return tuple(both.mean(axis=0)) if len(both) else (math.nan, math.nan)
+
+    def count(self, task: str, column: str) -> int:
+        """Over how many structures of all cases the values of a column are."""
+        return sum(len(self._defined(task, case, column, self.structures)) for case in self.cases[task])
+
+    def has(self, task: str, column: str) -> bool:
+        """Whether both runs have measured a column: 0.6.1 had fewer."""
+        return all(is_measured(run.rows[task], column) for run in self.runs.values())
+
+    def _defined(self, task: str, case: tuple[str, ...], column: str, structures: Sequence[str]) -> np.ndarray:
+        """The values of a column of one case in both runs, (n, 2), of the structures where both have one."""
+        first, second = ({row["structure"]: row[column] for row in run[case]} for run in self.rows[task])
+        both = np.array([(first[name], second[name]) for name in structures if name in first and name in second])
+        return both[np.isfinite(both).all(axis=1)] if len(both) else both
 
 
 def comparison_names(first: Path, second: Path) -> tuple[str, str]:

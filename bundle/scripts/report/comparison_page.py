@@ -22,10 +22,12 @@ import numpy as np
 from ..pictures.charts import dice_box_plot
 from ..pictures.panels import BLUE, ORANGE, structure_color
 from .comparison import Comparison
+from .examples import orientation
 from .page import (
     MEASURES,
     METHODS,
     PER_STRUCTURE,
+    SURFACES,
     count,
     key_figures,
     legend,
@@ -38,10 +40,11 @@ from .page import (
     signed,
     table,
     text,
+    with_share,
 )
+from .scores import DISTANCES, FIELD_MEASURES
 from .viewer import viewer, viewer_colors
 
-FIELD_MEASURES = ("folding_percent", "sdlogj", "seconds")
 SHOWN = ("dice", "hd95")
 
 
@@ -81,9 +84,10 @@ def _differences(comparison: Comparison) -> str:
     rows = []
     for task in comparison.tasks:
         columns = PER_STRUCTURE if task == "segmentation" else (*PER_STRUCTURE, *FIELD_MEASURES)
-        rows += [_difference(comparison, task, column) for column in columns]
+        rows += [_difference(comparison, task, column) for column in columns if comparison.has(task, column)]
     note = (
-        "Means over the cases that both runs have, and of these only where both have a value. The difference is second"
+        "Means over the cases that both runs have, and of these only over the structures where both have a value."
+        f" {SURFACES} The difference is second"
         " minus first, with a bootstrap interval over cases. Registered pairs share images: their interval is too"
         " narrow. One run of each says nothing about what another seed would give."
     )
@@ -94,9 +98,15 @@ def _difference(comparison: Comparison, task: str, column: str) -> list[str]:
     heading, digits = MEASURES[column]
     values = comparison.values(task, column)
     low, high = (signed(end, digits) for end in values.interval())
-    n = values.first.size
+    n, found, expected = values.first.size, comparison.count(task, column), comparison.count(task, "dice")
+    share = f"{found} of {expected} structures" if column in DISTANCES and found != expected else ""
     means = [_mean(values.first, digits), _mean(values.second, digits), signed(values.difference, digits)]
-    return [f"{METHODS[task]}, {heading}", *means, f"{low} to {high}", f"{values.better('↑' in heading)} of {n}"]
+    return [
+        f"{METHODS[task]}, {heading}",
+        *means,
+        f"{low} to {high}",
+        with_share(f"{values.better('↑' in heading)} of {n}", share),
+    ]
 
 
 def _structures(comparison: Comparison) -> str:
@@ -132,9 +142,12 @@ def _slices(comparison: Comparison, task: str) -> str:
     )
     if not common:
         intro += " No one of them is kept in both runs, so the two columns show different subjects."
+    about = orientation([example for run in comparison.runs.values() for example in run.examples[task]])
     every = next(iter(comparison.runs.values())).structures
     colors = {name: structure_color(index) for index, name in enumerate(every, start=1)}
-    return section(f"{METHODS[task]}: slices", paragraph(intro), legend(colors), viewer(task, examples))
+    return section(
+        f"{METHODS[task]}: slices", paragraph(intro), paragraph(about), legend(colors), viewer(task, examples)
+    )
 
 
 def _cases(comparison: Comparison) -> str:

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 
 from ..files.output_folder import refuse_changed, settle
+from ..files.tables import told_of
+from ..pictures.orientation import VIEWS, Frame
 from ..training.options import TASKS
 
 RANKS = ("worst", "median", "best")
@@ -32,6 +34,14 @@ COLUMNS = {
     "registration": (
         *("moving", "fixed", "structure", "dice", "hd95", "asd"),
         *("identity_dice", "identity_hd95", "identity_asd", "folding_percent", "sdlogj", "seconds"),
+    ),
+}
+#: columns that evaluations by 0.6.1 lack: not a number there
+LATER = {
+    "segmentation": ("surface_dice_1", "surface_dice_2"),
+    "registration": (
+        *("surface_dice_1", "surface_dice_2", "identity_surface_dice_1", "identity_surface_dice_2"),
+        *("local_ncc_before", "local_ncc_after", "similarity_worse"),
     ),
 }
 ARRAYS = {
@@ -51,12 +61,13 @@ CASE_KEYS = {"segmentation": ("case",), "registration": ("moving", "fixed")}
 
 @dataclass(frozen=True)
 class Example:
-    """One case or pair that was chosen for its rank by Dice: its arrays, and its rows of the table."""
+    """One case or pair that was chosen for its rank by Dice: its arrays, its rows of the table, and how it lies."""
 
     rank: str
     case: tuple[str, ...]
     arrays: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
+    frame: Frame
 
 
 @dataclass(frozen=True)
@@ -86,8 +97,8 @@ class Evaluation:
         return cases
 
 
-def read_evaluation(folder: Path, name: str | None = None) -> Evaluation:
-    """Read what the run ``evaluating`` wrote into ``folder``.
+def read_evaluation(folder: Path, view: str = VIEWS[0], name: str | None = None) -> Evaluation:
+    """Read what the run ``evaluating`` wrote into ``folder``, to be looked at in the ``view`` of ``VIEWS``.
 
     Args:
         folder: the folder.
@@ -106,14 +117,20 @@ def read_evaluation(folder: Path, name: str | None = None) -> Evaluation:
         raise ValueError(f"{metrics_file} holds neither 'segmentation' nor 'registration', found {sorted(metrics)}.")
     if "structures" not in metrics:
         raise ValueError(f"{metrics_file} has no 'structures', found {sorted(metrics)}; run the evaluation again.")
-    rows = {task: _read_rows(_existing(folder / f"{task}.csv", folder), COLUMNS[task]) for task in tasks}
+    rows = {task: _read_rows(_existing(folder / f"{task}.csv", folder), task) for task in tasks}
     return Evaluation(
         name=name or folder.resolve().name,
         date=datetime.fromtimestamp(metrics_file.stat().st_mtime).strftime("%Y-%m-%d %H:%M"),
         metrics=metrics,
         rows=rows,
-        examples={task: _read_examples(folder, task, rows[task]) for task in tasks},
+        examples={task: _read_examples(folder, task, rows[task], view) for task in tasks},
     )
+
+
+def is_measured(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
+    """Return whether a column is there: evaluations by 0.6.1 have fewer."""
+    later = {name for names in LATER.values() for name in names}
+    return column not in later or any(np.isfinite(row[column]) for row in rows)
 
 
 def mean_of(rows: Sequence[Mapping[str, Any]], column: str) -> float:
@@ -133,18 +150,22 @@ def _existing(path: Path, folder: Path) -> Path:
     )
 
 
-def _read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8") as file:
+def _read_rows(path: Path, task: str) -> list[dict[str, Any]]:
+    with told_of(path), path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        missing = [column for column in columns if column not in (reader.fieldnames or ())]
+        missing = [column for column in COLUMNS[task] if column not in (reader.fieldnames or ())]
         if missing:
             raise ValueError(
                 f"{path} lacks the columns {missing}, found {reader.fieldnames}; run the evaluation again."
             )
-        return [{name: text if name in NAMES else float(text or "nan") for name, text in row.items()} for row in reader]
+        absent = dict.fromkeys(LATER[task], float("nan"))
+        return [
+            absent | {name: text if name in NAMES else float(text or "nan") for name, text in row.items()}
+            for row in reader
+        ]
 
 
-def _read_examples(folder: Path, task: str, rows: Sequence[Mapping[str, Any]]) -> list[Example]:
+def _read_examples(folder: Path, task: str, rows: Sequence[Mapping[str, Any]], view: str) -> list[Example]:
     """Read the examples of a task; one that has several ranks, as the only case of a test list has, comes once.
 
     Pairs that have landmarks and no labels have no overlap by which to choose any.
@@ -162,8 +183,16 @@ def _read_examples(folder: Path, task: str, rows: Sequence[Mapping[str, Any]]) -
         keys = ("case",) if task == "segmentation" else ("moving_case", "fixed_case")
         case = tuple(str(arrays[key]) for key in keys)
         ranks = f"{chosen[case].rank} and {rank}" if case in chosen else rank
-        chosen[case] = Example(ranks, case, arrays, [row for row in rows if _case_of(row, task) == case])
+        own = [row for row in rows if _case_of(row, task) == case]
+        chosen[case] = Example(ranks, case, arrays, own, _frame(arrays, view))
     return [replace(example, rank="only") for example in chosen.values()] if len(chosen) == 1 else list(chosen.values())
+
+
+def _frame(arrays: Mapping[str, Any], view: str) -> Frame:
+    """How an example lies in the patient, which 0.6.1 did not keep."""
+    if "affine" in arrays:
+        return Frame.of(arrays["affine"], view)
+    return Frame(tuple(float(size) for size in arrays["spacing"]), view=view)
 
 
 def _case_of(row: Mapping[str, Any], task: str) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from ..pictures.figures import (
     segmentation_errors,
     segmentation_figure,
 )
+from ..pictures.orientation import VIEWS
 from ..pictures.panels import structure_color
 from ..pictures.planes import focus, label_center
 from .evaluation_folder import Evaluation, Example, mean_of
@@ -34,10 +35,26 @@ from .viewer import viewer
 ROW_INCHES = 11.8
 # Measures of a pair's table, with their decimals.
 SHOWN = (("dice", 3), ("hd95", 2))
-ORIENTATION = (
-    "Slices go through the centre of the reference structures and show them with a margin. The first axis of the array"
-    " runs to the right, so that in a volume oriented as RAS the patient's right is on the right."
-)
+CENTERED = "Slices go through the centre of the reference structures and show them with a margin."
+
+
+def orientation(examples: Sequence[Example]) -> str:
+    """Return what a reader has to know to tell left from right in the pictures of these examples."""
+    frames = [example.frame for example in examples]
+    if not all(frame.codes for frame in frames):
+        return (
+            f"{CENTERED} Orientation unknown: an earlier version wrote these volumes, and did not keep it. The first"
+            " axis of the array runs to the right, and nothing says which side of the patient that is."
+        )
+    side = "left" if frames[0].view == VIEWS[0] else "right"
+    oblique = max(frame.oblique for frame in frames)
+    text = (
+        f"{CENTERED} The letters are sides of the patient: R right and L left, A front and P back, S head and I feet."
+        f" The view is {frames[0].view}: the patient's right is on the {side} of axial and coronal slices."
+    )
+    if any(frame.is_oblique for frame in frames):
+        text += f" The volumes are oblique: their axes are up to {oblique:.0f}° off the sides that the letters name."
+    return text
 
 
 def segmentation_section(evaluation: Evaluation) -> str:
@@ -48,7 +65,8 @@ def segmentation_section(evaluation: Evaluation) -> str:
     )
     examples = "".join(_segmentation(example) for example in evaluation.examples["segmentation"])
     slices = viewer("segmentation", {evaluation.name: evaluation.examples["segmentation"]})
-    return section("Segmentation", paragraph(intro), paragraph(ORIENTATION), _legend(evaluation), slices, examples)
+    about = orientation(evaluation.examples["segmentation"])
+    return section("Segmentation", paragraph(intro), paragraph(about), _legend(evaluation), slices, examples)
 
 
 def registration_section(evaluation: Evaluation) -> str:
@@ -62,7 +80,8 @@ def registration_section(evaluation: Evaluation) -> str:
     lines = _legend(evaluation, broken="fixed image")
     examples = "".join(_registration(example) for example in evaluation.examples["registration"])
     slices = viewer("registration", {evaluation.name: evaluation.examples["registration"]})
-    return section("Registration", paragraph(intro), paragraph(ORIENTATION), lines, slices, examples)
+    about = orientation(evaluation.examples["registration"])
+    return section("Registration", paragraph(intro), paragraph(about), lines, slices, examples)
 
 
 def _legend(evaluation: Evaluation, broken: str = "") -> str:
@@ -79,7 +98,7 @@ def _segmentation(example: Example) -> str:
     errors = segmentation_errors(arrays["pred"], arrays["label"])
     view = focus((arrays["label"], arrays["pred"]))
     image, label, pred = (arrays[name][view] for name in ("image", "label", "pred"))
-    figure = segmentation_figure(image, label, pred, label_center(label, label.shape), arrays["spacing"])
+    figure = segmentation_figure(image, label, pred, label_center(label, label.shape), example.frame)
     caption = f"{example.case[0]}: reference, prediction and errors. Mean Dice {float(arrays['dice']):.3f}."
     lines = [
         [text(line["structure"]), number(line["dice"], 3), number(line["hd95"], 2), number(line["asd"], 2)]
@@ -97,7 +116,7 @@ def _registration(example: Example) -> str:
     center = label_center(arrays["fixed_label"], arrays["fixed"].shape)
     return (
         _heading(example)
-        + row(_images(example, arrays, center), _alignment(arrays, center))
+        + row(_images(example, arrays, center), _alignment(example, arrays, center))
         + _deformation(example, arrays, center)
     )
 
@@ -109,21 +128,21 @@ def _cropped(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _images(example: Example, arrays: Mapping[str, np.ndarray], center: Sequence[int]) -> str:
-    figure = images_figure(arrays["moving"], arrays["fixed"], arrays["warped"], center, arrays["spacing"])
+    figure = images_figure(arrays["moving"], arrays["fixed"], arrays["warped"], center, example.frame)
     moving, fixed = example.case
     return picture(figure, f"{moving} (moving), {fixed} (fixed), and the moving image after the warp.")
 
 
-def _alignment(arrays: Mapping[str, np.ndarray], center: Sequence[int]) -> str:
+def _alignment(example: Example, arrays: Mapping[str, np.ndarray], center: Sequence[int]) -> str:
     volumes = (arrays[name] for name in ("fixed", "fixed_label", "moving_label", "warped_label"))
     before, after = (f"{float(arrays[name]):.3f}" for name in ("identity_dice", "dice"))
     caption = f"Structures over the fixed image: mean Dice {before} before, {after} after registration."
-    return picture(alignment_figure(*volumes, center, arrays["spacing"]), caption)
+    return picture(alignment_figure(*volumes, center, example.frame), caption)
 
 
 def _deformation(example: Example, arrays: Mapping[str, np.ndarray], center: Sequence[int]) -> str:
     confidence = arrays.get("confidence")
-    figure = deformation_figure(arrays["ddf"], confidence, center, arrays["spacing"])
+    figure = deformation_figure(arrays["ddf"], confidence, center, example.frame)
     longest = float(np.linalg.norm(example.arrays["ddf"], axis=0).max())
     caption = f"The deformation, up to {longest:.1f} voxels long, and the change of volume that it makes."
     if confidence is not None:

@@ -36,12 +36,20 @@ MEASURES = {
     "dice": ("Dice ↑", 3),
     "hd95": ("HD95, mm ↓", 2),
     "asd": ("ASD, mm ↓", 2),
+    "surface_dice_1": ("surface Dice 1 ↑", 3),
+    "surface_dice_2": ("surface Dice 2 ↑", 3),
     "folding_percent": ("|J| ≤ 0, % ↓", 3),
     "tre": ("TRE, mm ↓", 2),
     "sdlogj": ("SD log |J| ↓", 3),
     "seconds": ("seconds ↓", 2),
 }
-PER_STRUCTURE = ("dice", "hd95", "asd")
+PER_STRUCTURE = ("dice", "hd95", "asd", "surface_dice_1", "surface_dice_2")
+SURFACES = (
+    "HD95 is the 95th percentile of the distances between the surfaces, ASD their average. Surface Dice 1 and 2 are the"
+    " share of both surfaces that lies within one or two voxels (of their smallest side) of the other. A structure that"
+    " was missed, or found where there is none, has Dice and surface Dice 0 and no distance: (k of n) says that a"
+    " distance is over k values where Dice is over n. One that neither has is left out of all."
+)
 
 UNDEFINED = '<span class="undefined">–</span>'
 
@@ -123,6 +131,11 @@ def mean_and_spread(statistics: Mapping[str, float] | None, digits: int) -> str:
     spread = number(statistics.get("std"), digits)
     tail = "" if spread == UNDEFINED else f' <span class="spread">± {spread}</span>'
     return number(statistics["mean"], digits) + tail
+
+
+def with_share(shown: str, share: str) -> str:
+    """Return a figure and, where it is over fewer values than Dice, over how many: ``share``, such as ``3 of 4``."""
+    return f'{shown} <span class="spread">({share})</span>' if share else shown
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], words: bool = False) -> str:

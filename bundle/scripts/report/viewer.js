@@ -10,10 +10,10 @@
 // limitations under the License.
 "use strict";
 
-// The slice viewers of a report. `report_viewer.py` packs the volumes and says which layers make a panel.
+// The slice viewers of a report. `viewer.py` packs the volumes and says which layers make a panel.
 
-const PLANES = { axial: [0, 1, 2], coronal: [0, 2, 1], sagittal: [1, 2, 0] }; // axis to the right, upwards, cut
 const WIDTH = 480; // pixels of a panel; the page shrinks it
+const LETTER = 34; // pixels of the letters at its edges
 const GRID_LINES = 16;
 const TILES = 8;
 
@@ -35,18 +35,22 @@ async function unpack(id) {
   return { ...example, volumes: Object.fromEntries(await Promise.all(volumes)) };
 }
 
-// One slice: how large it is, and the bytes of any volume in it, row by row from the bottom.
+// One slice: how large it is, what lies at its edges, and the bytes of any volume in it, row by row from the bottom.
 class Slice {
   constructor(example, plane, fraction) {
-    const [right, up, through] = PLANES[plane];
+    const { axes, flipped, letters } = example.planes[plane];
+    const [right, up, through] = axes;
     const { shape, spacing } = example;
-    const strides = [shape[1] * shape[2], shape[2], 1];
+    const strides = [shape[1] * shape[2], shape[2], 1].map((step, axis) => (flipped[axes.indexOf(axis)] ? -step : step));
+    const first = axes.filter((_, at) => flipped[at]).map((axis) => (1 - shape[axis]) * strides[axis]);
     this.example = example;
+    this.letters = letters;
     this.axes = [right, up];
+    this.signs = flipped.map((turned) => (turned ? -1 : 1));
     this.size = [shape[right], shape[up]];
     this.spacing = [spacing[right], spacing[up]];
     this.steps = [strides[right], strides[up]];
-    this.start = Math.round(fraction * (shape[through] - 1)) * strides[through];
+    this.start = Math.round(fraction * (shape[through] - 1)) * strides[through] + first.reduce((a, b) => a + b, 0);
   }
 
   bytes(name) {
@@ -151,12 +155,39 @@ const LAYERS = {
       const displacement = slice.bytes(names[axis]);
       const coordinate = Float64Array.from(displacement, (byte, at) => {
         const index = direction ? Math.floor(at / width) : at % width;
-        return index * slice.spacing[direction] + (slice.example.limit * (byte - 128)) / 127;
+        const moved = (slice.signs[direction] * slice.example.limit * (byte - 128)) / 127;
+        return index * slice.spacing[direction] + moved;
       });
       stroke(context, coordinate, slice, 0, step, "#1b1f24", 1.5);
     });
   },
 };
+
+// The sides of the patient at the left, right, bottom and top; with a dark rim, to be read on white too.
+function drawLetters(canvas, letters) {
+  canvas.dataset.letters = (letters || []).join("");
+  if (!letters) return;
+  const context = canvas.getContext("2d");
+  const { width, height } = canvas;
+  const places = [
+    [6, height / 2, "left", "middle"],
+    [width - 6, height / 2, "right", "middle"],
+    [width / 2, height - 6, "center", "bottom"],
+    [width / 2, 6, "center", "top"],
+  ];
+  context.font = `600 ${LETTER}px system-ui, sans-serif`;
+  context.lineJoin = "round";
+  context.lineWidth = 7;
+  context.strokeStyle = "black";
+  context.fillStyle = "white";
+  letters.forEach((letter, side) => {
+    const [x, y, align, baseline] = places[side];
+    context.textAlign = align;
+    context.textBaseline = baseline;
+    context.strokeText(letter, x, y);
+    context.fillText(letter, x, y);
+  });
+}
 
 function drawPanel(panel, slice, before) {
   const canvas = panel.querySelector("canvas");
@@ -168,6 +199,7 @@ function drawPanel(panel, slice, before) {
   const shown = (name) => (before && "follows" in panel.dataset ? name.replace("warped", "moving") : name);
   for (const [kind, color, ...names] of JSON.parse(panel.dataset.layers))
     LAYERS[kind](context, slice, color, ...names.map(shown));
+  drawLetters(canvas, slice.letters);
 }
 
 // One viewer: its controls, and a column of panels for each run. All columns show the same fraction of their volumes.
@@ -192,11 +224,13 @@ function startViewer(viewer) {
   }
 
   function turn() {
-    const { shape, center } = examples.get(runs[0]);
-    const through = PLANES[plane()][2];
+    const { shape, center, planes } = examples.get(runs[0]);
+    const { axes, flipped } = planes[plane()];
+    const through = axes[2];
     const last = shape[through] - 1;
+    const middle = flipped[2] ? last - center[through] : center[through];
     slider.max = last;
-    slider.value = plane() in fractions ? Math.round(fractions[plane()] * last) : center[through];
+    slider.value = plane() in fractions ? Math.round(fractions[plane()] * last) : middle;
     draw();
   }
 

@@ -38,7 +38,7 @@ from ..pictures.panels import (
     intensity_window,
     volume_change,
 )
-from ..pictures.planes import focus, label_center
+from ..pictures.planes import PLANES, Plane, focus, label_center, planes_through
 from .evaluation_folder import Example
 from .page import paragraph, text
 
@@ -102,7 +102,6 @@ PANELS = {
         Panel("errors", [("map", "dimmed", "image"), ("map", "errors", "errors")]),
     ),
 }
-PLANES = ("axial", "coronal", "sagittal")
 HINTS = {
     "registration": (
         "Contours: in colour the warped structures, in white those of the fixed image. The checkerboard changes between"
@@ -190,6 +189,8 @@ def pack(task: str, example: Example) -> dict[str, Any]:
 
     Returns:
         ``shape``; ``spacing`` in mm; ``center``: the voxel to begin with; ``limit``: half the range of ``ddf_*`` in mm;
+        ``planes``: name -> array ``axes`` (across, up, cut), which of them are ``flipped``, and the ``letters`` at
+        left, right, bottom and top, null where the orientation is not known;
         ``volumes``: name -> gzipped bytes in base64, the last axis running fastest. A byte is an intensity within its
         window, a class, a colour of its map, or, in ``ddf_0..2``, 1 to 255 for -limit to limit.
     """
@@ -218,8 +219,14 @@ def pack(task: str, example: Example) -> dict[str, Any]:
         "spacing": [round(float(size * n / m), 4) for size, n, m in zip(spacing, full, shape, strict=True)],
         "center": label_center(volumes[reference], shape),
         "limit": limit,
+        "planes": {plane.name: _turned(plane) for plane in planes_through((0, 0, 0), example.frame)},
         "volumes": {name: _bytes(gzip.compress(volume.tobytes(), 9, mtime=0)) for name, volume in volumes.items()},
     }
+
+
+def _turned(plane: Plane) -> dict[str, Any]:
+    axes = [plane.horizontal, plane.vertical, plane.axis]
+    return {"axes": axes, "flipped": plane.flipped, "letters": plane.letters}
 
 
 def _field(ddf: np.ndarray, spacing: np.ndarray) -> tuple[dict[str, np.ndarray], float]:

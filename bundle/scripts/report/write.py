@@ -23,14 +23,16 @@ from typing import Any
 from ..files.output_folder import OutputFolder
 from ..files.writing import write_text
 from ..pictures.charts import dice_box_plot
+from ..pictures.orientation import VIEWS, checked_view
 from .comparison import Comparison, comparison_names
 from .comparison_page import comparison_html
-from .evaluation_folder import COLUMNS, Evaluation, mean_of, read_evaluation
+from .evaluation_folder import Evaluation, is_measured, mean_of, read_evaluation
 from .examples import registration_section, segmentation_section
 from .page import (
     MEASURES,
     METHODS,
     PER_STRUCTURE,
+    SURFACES,
     count,
     key_figures,
     mean_and_spread,
@@ -42,13 +44,15 @@ from .page import (
     section,
     table,
     text,
+    with_share,
 )
+from .scores import DISTANCES, share_defined
 from .viewer import viewer_colors
 
 logger = logging.getLogger(__name__)
 
-# Measures of a pair that stand in registration.csv.
-PAIR_MEASURES = tuple(name for name in MEASURES if name in COLUMNS["registration"])
+# Measures of a pair that stand in registration.csv, and what each was before registration, where that is shown.
+PAIR_MEASURES = (*PER_STRUCTURE, "folding_percent", "sdlogj", "seconds")
 
 
 class Report:
@@ -62,6 +66,7 @@ class Report:
             ``registration.csv``, and ``examples``.
         title: what stands at the top of the page.
         compare_with: folder of a second evaluation on the same test cases: the page then sets it beside the first.
+        view: of the pictures: ``radiological`` (the patient's right on the left) or ``neurological``.
         name: what the page calls the evaluation; None: as its folder is called.
         overwrite: also replace a page that this product did not write.
     """
@@ -71,10 +76,12 @@ class Report:
         evaluation_dir: str | os.PathLike,
         title: str = "DeepRS evaluation",
         compare_with: str | os.PathLike | None = None,
+        view: str = VIEWS[0],
         name: str | None = None,
         overwrite: bool = False,
     ) -> None:
-        self.folder, self.title, self.name, self.overwrite = Path(evaluation_dir), title, name, overwrite
+        self.view, self.name, self.overwrite = checked_view(view), name, overwrite
+        self.folder, self.title = Path(evaluation_dir), title
         self.other = None if compare_with is None else Path(compare_with)
 
     def run(self) -> Path:
@@ -97,12 +104,12 @@ class Report:
 
     def write(self) -> Path:
         """Write the page into a folder that this process has to itself, and return its path."""
-        evaluation = read_evaluation(self.folder, self.name)
+        evaluation = read_evaluation(self.folder, self.view, self.name)
         if self.other is None:
             path, content = self.folder / "report.html", report_html(evaluation, self.title)
         else:
             names = comparison_names(self.folder, self.other)
-            comparison = Comparison(evaluation, read_evaluation(self.other), names)
+            comparison = Comparison(evaluation, read_evaluation(self.other, self.view), names)
             path, content = self.folder / "comparison.html", comparison_html(comparison, self.title)
         write_text(path, content)
         return path
@@ -153,17 +160,36 @@ def _summary(evaluation: Evaluation) -> str:
     rows = [
         [
             METHODS[name],
-            *(mean_and_spread(section.get(m), MEASURES[m][1]) for m in measures),
+            *(_figure(section, measure) for measure in measures),
             _scored(section),
         ]
         for name, section in present.items()
     ]
     note = (
-        "Mean ± standard deviation. Dice is 1 for perfect overlap. HD95 is the 95th percentile of the distances"
-        " between the surfaces, ASD their average. |J| is the Jacobian determinant of the deformation: the field folds"
-        " where it is not positive. A dash stands where a number is not defined."
+        f"Mean ± standard deviation. Dice is 1 for perfect overlap. {SURFACES} |J| is the Jacobian determinant of the"
+        " deformation: the field folds where it is not positive. A dash stands where a number is not defined."
     )
-    return section("Summary", table(head, rows), paragraph(note, kind="note"))
+    return section("Summary", table(head, rows), _similarity(present), paragraph(note, kind="note"))
+
+
+def _similarity(present: Mapping[str, Mapping[str, Any]]) -> str:
+    """How alike the images of pairs are; nothing of an evaluation by 0.6.1, which did not measure it."""
+    if not present.get("registration", {}).get("local_ncc", {}).get("n"):
+        return ""
+    before, after = (present[name]["local_ncc"] for name in ("identity", "registration"))
+    worse = present["registration"]["similarity_worse"]
+    return paragraph(
+        f"Similarity of the images (local NCC, 0 to 1): {before['mean']:.3f} without registration, {after['mean']:.3f}"
+        f" after it. In {worse} of {count(after['n'], 'pair')} registration made the images less alike than they were."
+    )
+
+
+def _figure(section: Mapping[str, Any], measure: str, structure: str | None = None) -> str:
+    """A mean with its spread, and over how many values it is where these are not those of Dice."""
+    figures = section.get(measure)
+    shown = figures if figures is None or structure is None else figures.get("per_structure", {}).get(structure)
+    share = share_defined(section, measure, structure) if figures else ""
+    return with_share(mean_and_spread(shown, MEASURES[measure][1]), share)
 
 
 def _between(evaluation: Evaluation) -> str:
@@ -204,17 +230,14 @@ def _structures(evaluation: Evaluation) -> str:
 
 
 def _structure_table(evaluation: Evaluation, measure: str) -> str:
-    heading, digits = MEASURES[measure]
     present = {name: evaluation.metrics[name] for name in METHODS if name in evaluation.metrics}
+    if not any(measure in section for section in present.values()):  # of an evaluation by 0.6.1
+        return ""
     rows = [
-        [text(name), *(mean_and_spread(_of_structure(s, measure, name), digits) for s in present.values())]
+        [text(name), *(_figure(section, measure, name) for section in present.values())]
         for name in evaluation.structures
     ]
-    return table([heading, *(METHODS[name] for name in present)], rows)
-
-
-def _of_structure(section: Mapping[str, Any], measure: str, name: str) -> Mapping[str, float] | None:
-    return section.get(measure, {}).get("per_structure", {}).get(name)
+    return table([MEASURES[measure][0], *(METHODS[name] for name in present)], rows)
 
 
 def _cases(evaluation: Evaluation) -> str:
@@ -228,17 +251,24 @@ def _cases(evaluation: Evaluation) -> str:
 
 
 def _folded(evaluation: Evaluation, task: str, noun: str, columns: Sequence[str]) -> str:
+    columns = [column for column in columns if is_measured(evaluation.rows[task], column)]
     cases = sorted(evaluation.by_case(task).items(), key=lambda item: _worst_first(item[1]))
     measures = [MEASURES[column.removeprefix("identity_")] for column in columns]
     remarks = [", before" if column.startswith("identity_") else "" for column in columns]
     head = [noun, *(heading + remark for (heading, _), remark in zip(measures, remarks, strict=True))]
     lines = []
     for case, rows in cases:
-        values = (mean_of(rows, column) for column in columns)
-        cells = (number(value, digits) for value, (_, digits) in zip(values, measures, strict=True))
+        cells = (_of_case(rows, column, digits) for column, (_, digits) in zip(columns, measures, strict=True))
         lines.append([" → ".join(map(text, case)), *cells])
     summary = f"{METHODS[task]}: {count(len(lines), noun)}"
     return f"<details><summary>{summary}</summary>\n{table(head, lines)}</details>\n"
+
+
+def _of_case(rows: Sequence[Mapping[str, Any]], column: str, digits: int) -> str:
+    """The mean over the structures of a case, and over how many of them it is where these are not those of Dice."""
+    values, dice = ([row[key] for row in rows if math.isfinite(row[key])] for key in (column, "dice"))
+    share = f"{len(values)} of {len(dice)}" if column in DISTANCES and len(values) != len(dice) else ""
+    return with_share(number(mean_of(rows, column), digits), share)
 
 
 def _worst_first(rows: Sequence[Mapping[str, Any]]) -> float:

@@ -23,11 +23,13 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TypeVar
 
 from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.utils import ensure_tuple
 
-__all__ = ["config_parser", "config_workflow", "running"]
+__all__ = ["config_files", "config_parser", "config_workflow", "running"]
 
 Caller = TypeVar("Caller")
 _running: ContextVar[ConfigWorkflow | None] = ContextVar("running", default=None)
@@ -56,6 +58,18 @@ def config_parser() -> ConfigParser | None:
     """The parser of the config that is running, or None outside of one."""
     workflow = _running.get()
     return workflow.parser if workflow is not None else _caller(ConfigParser)
+
+
+def config_files() -> list[str]:
+    """The config files of the `monai.bundle run` that is building the caller; none where a program merged them."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        files = frame.f_locals.get("config_file")
+        if frame.f_globals.get("__name__") == "monai.bundle.scripts" and files:
+            listed = files.split(",") if isinstance(files, str) and not Path(files).is_file() else ensure_tuple(files)
+            return [str(file) for file in listed if str(file).lower().endswith((".yaml", ".yml"))]
+        frame = frame.f_back
+    return []
 
 
 def _caller(kind: type[Caller]) -> Caller | None:

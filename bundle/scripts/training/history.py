@@ -18,14 +18,14 @@ from pathlib import Path
 
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import ProgressBar
 
 from ..files import processes
+from ..files.progress import Progress
 from ..files.writing import replacing
 
 
 class History:
-    """Averages every term over the epoch, shows it in a progress bar, and writes it to ``history.csv``.
+    """Averages every term over the epoch, shows it beside the bar of progress, and writes it to ``history.csv``.
 
     Losses stay on the device until ``interval`` iterations are over: a transfer at every iteration would stall a GPU.
     ``update/term`` is the raw value of a term, ``update/term weighted`` what the update minimised. They become
@@ -49,8 +49,7 @@ class History:
 
     def attach(self, engine: Engine) -> None:
         """Listen to a :class:`scripts.joint.trainer.JointTrainer`."""
-        if processes.rank() == 0:
-            ProgressBar(persist=True, desc="epoch").attach(engine, output_transform=lambda _: self.shown)
+        Progress("epoch", lambda: self.shown, pause=60.0).attach(engine)
         engine.add_event_handler(Events.EPOCH_STARTED, self._clear)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._read)

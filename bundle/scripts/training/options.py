@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import difflib
 import logging
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import (
     DEFAULT_EXP_MGMT_SETTINGS,
     EXPR_KEY,
@@ -29,18 +32,19 @@ from monai.bundle import (
 )
 from monai.bundle.utils import MERGE_KEY
 
-from ..data.preprocessing import CROPS, INTENSITIES
+from ..files.entries import load_entries
+from ..files.entry import Entry
+from ..files.readers import read
 from ..networks.weights import bundle_root
+from .augmented import refuse_missing_keys
 from .config_of_run import config_parser, config_workflow
+from .values import settle, walk
 
-__all__ = ["TASKS", "checked_tasks", "is_true", "refuse_other_runs", "refuse_unread", "unread_entries"]
+__all__ = ["TASKS", "check_values", "checked_tasks", "is_true", "refuse_other_runs", "refuse_unread", "unread_entries"]
 
 logger = logging.getLogger(__name__)
 
-#: entries that are one of a few words, each of which switches a step of preprocessing on
-CHOICES = {"intensity": INTENSITIES, "crop": CROPS}
-TASKS = ("segmentation", "registration")
-TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+TASKS = load_entries()["tasks"].choices
 
 
 def checked_tasks(tasks: str | Collection[str]) -> tuple[str, ...]:
@@ -52,10 +56,7 @@ def checked_tasks(tasks: str | Collection[str]) -> tuple[str, ...]:
     Raises:
         ValueError: names what is no task.
     """
-    names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
-    if not names or set(names) - set(TASKS):
-        raise ValueError(f"tasks: expected one of {list(TASKS)} or both, found {tasks!r}.")
-    return names
+    return tuple(read(load_entries()["tasks"], tasks if isinstance(tasks, str) else list(tasks)))
 
 
 def is_true(value: bool | int | str, option: str) -> bool:
@@ -68,26 +69,39 @@ def is_true(value: bool | int | str, option: str) -> bool:
     Raises:
         ValueError: it is something else.
     """
-    word = str(value).lower()
-    if word not in TRUTHS:
-        raise ValueError(f"{option}: expected true or false (or yes, no, 1, 0), found {value!r}.")
-    return TRUTHS[word]
+    return read(Entry(option, "truth", help=""), value)
+
+
+def check_values() -> None:
+    """Put into the config of this run what its values mean, and refuse those that are wrong; to be listed in
+    ``initialize``, before anything is made of a value.
+
+    Raises:
+        ValueError: lists the entries that are not what they can be, as :mod:`scripts.files.entries` has it.
+    """
+    parser = config_parser()
+    if parser is not None:
+        settle(parser)
+        _refuse_missing_device(parser)
+        refuse_missing_keys(parser.get())
 
 
 def refuse_unread() -> None:
-    """Refuse values in the config of this run that nothing reads or knows; to be listed first in what a command runs.
+    """Refuse values in the config of this run that are wrong, or that nothing reads; to be listed first in what a
+    command runs.
 
     What the configs of this bundle name is accepted with each of its commands, since a ``model.yaml`` has entries for
     several of them; so is what MONAI adds for experiment tracking. An unread mapping of components is no option, and
     may be there for an anchor of YAML or a ``%``, of which no trace is left. It is told in a warning.
 
     Raises:
-        ValueError: names each such entry, its value, and the nearest entry that there is; or an entry that is none of
-            the words of ``CHOICES``.
+        ValueError: lists the entries that are not what they can be; or names each that is unread, its value, and the
+            nearest entry that there is; or one that MONAI has changed.
     """
+    check_values()  # once more: a program may have set others since
     parser = config_parser()
     config = {} if parser is None else {key: value for key, value in parser.get().items() if key != "_meta_"}
-    _refuse_unknown_words(config)
+    _refuse_changed_text(config)
     unread = unread_entries(config)
     known = _known_entries() if unread else set()
     unread = {name: value for name, value in unread.items() if name not in known}
@@ -105,13 +119,29 @@ def refuse_unread() -> None:
         )
 
 
-def _refuse_unknown_words(config: Mapping[str, Any]) -> None:
-    """A misspelt word would switch nothing on, and the networks would be shown what they never saw."""
-    for name, words in CHOICES.items():
-        if config.get(name, words[0]) not in words and not str(config[name]).startswith((EXPR_KEY, ID_REF_KEY)):
-            close = difflib.get_close_matches(str(config[name]), words, n=1)
-            nearest = f" Did you mean `{close[0]}`?" if close else ""
-            raise ValueError(f"{name}: expected one of {list(words)}, found {config[name]!r}.{nearest}")
+def _refuse_missing_device(parser: ConfigParser) -> None:
+    """A GPU that is not there would be noticed once all cases are read."""
+    if "device" not in parser:
+        return
+    device = parser.get_parsed_content("device")
+    device = torch.device(device) if isinstance(device, str) else device
+    count = torch.cuda.device_count()
+    if getattr(device, "type", "") == "cuda" and (device.index or 0) >= count:
+        there = f"cuda:0 to cuda:{count - 1}, or cpu" if count else "cpu, as PyTorch finds no GPU here"
+        raise ValueError(f"device: expected {there}, found {device}. Without the entry, what is there is taken.")
+
+
+def _refuse_changed_text(config: Mapping[str, Any]) -> None:
+    """MONAI makes ``::`` of every ``#`` in a config: results would go to another folder than was typed."""
+    for name, value in _entries(config):
+        if not isinstance(value, str) or ID_SEP_KEY not in value or value.startswith((EXPR_KEY, ID_REF_KEY)):
+            continue
+        typed = value.replace(ID_SEP_KEY, "#")
+        if any(typed in argument for argument in sys.argv):
+            raise ValueError(
+                f"{name}: MONAI makes `{ID_SEP_KEY}` of `#` in its options, and would read '{typed}' as '{value}'. "
+                "Rename what has a `#`, or give it by a link without one."
+            )
 
 
 def refuse_other_runs() -> None:
@@ -169,13 +199,10 @@ def _unread(config: Mapping[str, Any], prefix: str, references: Set[str]) -> Ite
             yield from _unread(value, name + ID_SEP_KEY, references)
 
 
-def _entries(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The id and content of each entry at all levels of a mapping or list."""
-    if isinstance(content, dict | list):
-        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
-            name = f"{prefix}{str(key).lstrip(MERGE_KEY)}"
-            yield name, value
-            yield from _entries(value, name + ID_SEP_KEY)
+def _entries(content: Any) -> Iterator[tuple[str, Any]]:
+    """The id and content of each entry at all levels, without the marks that tell MONAI to merge them."""
+    for name, value in walk(content):
+        yield ID_SEP_KEY.join(key.lstrip(MERGE_KEY) for key in name.split(ID_SEP_KEY)), value
 
 
 def _holds_parts(content: Any) -> bool:
@@ -185,6 +212,7 @@ def _holds_parts(content: Any) -> bool:
     )
 
 
+@cache
 def _known_entries() -> set[str]:
     """What the configs of this bundle name, and what MONAI adds for tracking."""
     configs = [ConfigParser.load_config_file(file) for file in Path(bundle_root(), "configs").rglob("*.yaml")]

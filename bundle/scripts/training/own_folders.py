@@ -18,6 +18,7 @@ from ignite.engine import Events
 
 from ..files.output_folder import OutputFolder
 from ..joint.trainer import JointTrainer
+from .model_record import MODEL_FILE
 from .record import CONFIG, MODEL
 
 __all__ = ["OwnFolders"]
@@ -52,3 +53,4 @@ class OwnFolders:
         self.weights.refuse_foreign([CONFIG, MODEL])
         if not (self.weights.path / CONFIG).is_file():
             self.output.refuse_foreign(["history.csv"])
+            self.weights.refuse_foreign([MODEL_FILE])

@@ -18,8 +18,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
-from ..fields.grids import spacing_of
 from ..files import processes
+from ..pictures.orientation import VIEWS, Frame, checked_view
 from .pair_picture import draw_pair, write_picture
 
 
@@ -34,9 +34,18 @@ class PairPicture:
         folder: where ``epoch_0001.png`` and so on go.
         with_segmentation: whether the segmentation network takes part in this recipe.
         tag: name of the picture in TensorBoard.
+        view: ``radiological`` (the patient's right on the left) or ``neurological``.
     """
 
-    def __init__(self, log_dir: str, folder: str, with_segmentation: bool = True, tag: str = "validation/pair") -> None:
+    def __init__(
+        self,
+        log_dir: str,
+        folder: str,
+        with_segmentation: bool = True,
+        tag: str = "validation/pair",
+        view: str = VIEWS[0],
+    ) -> None:
+        self.view = checked_view(view)
         self.log_dir, self.folder, self.with_segmentation, self.tag = log_dir, Path(folder), with_segmentation, tag
 
     def attach(self, engine: Engine) -> None:
@@ -50,7 +59,7 @@ class PairPicture:
         label = pair.batch.get("fixed_label")
         picture = draw_pair(
             pair,
-            spacing_of(pair.batch["fixed_affine"][0].cpu()),
+            Frame.of(pair.batch["fixed_affine"][0].cpu(), self.view),
             pred=pair.fixed_pred[0].argmax(0) if self.with_segmentation else None,
             label=None if label is None else label[0, 0],
         )

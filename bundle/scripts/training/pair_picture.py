@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from ..files.marks import written_by
 from ..files.writing import replacing
 from ..joint.state import PairState
 from ..pictures.figures import figure_to_array, pair_figure
+from ..pictures.orientation import Frame
 
 __all__ = ["draw_pair", "write_picture"]
 
@@ -30,7 +30,7 @@ __all__ = ["draw_pair", "write_picture"]
 @torch.no_grad()
 def draw_pair(
     pair: PairState,
-    spacing: Sequence[float],
+    frame: Frame,
     pred: torch.Tensor | None = None,
     label: torch.Tensor | None = None,
     outlined: str = "segmentation",
@@ -39,7 +39,7 @@ def draw_pair(
 
     Args:
         pair: the state of the pair.
-        spacing: voxel size of the networks' grid in mm.
+        frame: how the networks' grid lies in the patient, and is looked at.
         pred: classes on the fixed image (D, H, W), drawn as coloured outlines.
         label: true classes of the fixed image (D, H, W), drawn as broken white lines.
         outlined: what ``pred`` is, the title of its column.
@@ -54,7 +54,7 @@ def draw_pair(
         confidence=pair.confidence[0, 0].float().cpu().numpy() if pair.has_confidence else None,
         pred=None if pred is None else pred.cpu().numpy(),
         label=None if label is None else label.cpu().numpy(),
-        spacing=spacing,
+        frame=frame,
         outlined=outlined,
     )
     return figure_to_array(figure)

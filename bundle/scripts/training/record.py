@@ -8,7 +8,8 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A run documents itself: its merged config, and a small one that brings its weights to other commands."""
+"""A run documents itself: its merged config, and a small one that brings its weights to other commands, twice: as a
+config, and as a record that runs nothing."""
 
 from __future__ import annotations
 
@@ -24,11 +25,13 @@ from monai.bundle import ConfigParser, ReferenceResolver
 
 from ..data.checks import DataCheck
 from ..files import processes
+from ..files.literal import literal
 from ..files.marks import KEY, written_by
 from ..files.output_folder import stamps
 from ..files.writing import write_text
 from ..networks.weights import FILES
 from .config_of_run import config_parser
+from .model_record import write_model
 
 #: the files of :class:`RecordConfig`
 CONFIG, MODEL = "config.yaml", "model.yaml"
@@ -38,7 +41,8 @@ class RecordConfig:
     """Writes the merged config of the run, ``config.yaml``, and what using the weights takes, ``model.yaml``.
 
     ``model.yaml`` goes last in the list of config files of `evaluating`, `inferring` and `registering`, and makes them
-    read these weights, with the networks, sizes and labels they were trained with.
+    read these weights, with the networks, sizes and labels they were trained with. ``model.json`` says the same for
+    those who were given the folder, and runs nothing: :mod:`scripts.training.model_record`.
 
     Args:
         folder: where the weights go.
@@ -52,8 +56,9 @@ class RecordConfig:
         self, folder: str, model: Mapping[str, Any], copied: Sequence[str], data_check: DataCheck | None = None
     ) -> None:
         self.folder, self.data_check = Path(folder), data_check
-        parser = config_parser()
+        self.parser = parser = config_parser()
         self.merged = parser.get() if parser is not None else None
+        self.values = dict(model)
         self.model = {**model, **(with_references(parser, copied, known=model) if parser is not None else {})}
 
     def attach(self, engine: Engine) -> None:
@@ -63,10 +68,12 @@ class RecordConfig:
 
     def _write(self) -> None:
         voxel_size = None if self.data_check is None else self.data_check.voxel_size
-        model = {**self.model, "voxel_size": voxel_size, "ckpt_dir": str(self.folder.resolve())}
+        values = {**self.values, "voxel_size": voxel_size, "ckpt_dir": str(self.folder.resolve())}
+        model = {**self.model, **{key: literal(value) for key, value in values.items()}}  # values are data
         for name, content in ((CONFIG, self.merged), (MODEL, model)):
             if content is not None:
                 write_text(self.folder / name, f"# {KEY} {written_by()}\n{to_yaml(content)}")
+        write_model(self.folder, self.model, voxel_size, self.parser)
 
 
 def with_references(parser: ConfigParser, ids: Sequence[str], known: Mapping[str, Any]) -> dict[str, Any]:

@@ -79,21 +79,12 @@ class TrainState:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
 
     def _start(self, engine: Engine) -> None:
+        check_resuming(self.path, self.resume, engine.state.max_epochs)
         if not self.path.is_file():
             if self.resume:
                 logger.info("nothing to resume in '%s': training starts from the beginning", self.path)
                 self._remove_weights()
-            elif weights := [name for name in FILES.values() if (self.path.parent / name).is_file()]:
-                raise FileExistsError(
-                    f"'{self.path.parent}' holds weights ({', '.join(weights)}) that this training would replace. "
-                    "Choose another `--output_dir`, or add `--resume true` if they may go."
-                )
             return
-        if not self.resume:
-            raise FileExistsError(
-                f"'{self.path}' is there: this folder holds a training already. Add `--resume true` to go on with it, "
-                "or choose another `--output_dir`."
-            )
         self._go_on(engine, read_saved(self.path))
 
     def _remove_weights(self) -> None:
@@ -136,6 +127,36 @@ class TrainState:
             "random": _random_state(),
         } | ({} if self.cases is None else {"cases": self.cases.names()})
         save_atomically(state, self.path)
+
+
+def check_resuming(path: str | Path, resume: bool, max_epochs: int | None) -> None:
+    """Refuse a training into the folder of another one, and one that is to end before it goes on.
+
+    Args:
+        path: ``train_state.pt`` of the folder, which need not be there.
+        resume: whether to go on from it.
+        max_epochs: epochs to train.
+
+    Raises:
+        FileExistsError: the folder holds a training, or weights, that would be replaced.
+        ValueError: what is to be resumed has had more epochs.
+    """
+    path = Path(path)
+    if not resume and path.is_file():
+        raise FileExistsError(
+            f"'{path}' is there: this folder holds a training already. Add `--resume true` to go on with it, "
+            "or choose another `--output_dir`."
+        )
+    if not resume and (weights := [name for name in FILES.values() if (path.parent / name).is_file()]):
+        raise FileExistsError(
+            f"'{path.parent}' holds weights ({', '.join(weights)}) that this training would replace. "
+            "Choose another `--output_dir`, or add `--resume true` if they may go."
+        )
+    if path.is_file() and max_epochs is not None and max_epochs < (epoch := int(read_saved(path, mmap=True)["epoch"])):
+        raise ValueError(
+            f"max_epochs: expected at least {epoch}, which the training in '{path.parent}' has had, found "
+            f"{max_epochs}. It counts the epochs from the beginning."
+        )
 
 
 def _random_state() -> dict[str, Any]:
