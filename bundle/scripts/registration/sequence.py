@@ -27,6 +27,7 @@ from ..files.datalist import find_volumes
 from ..files.each_case import Failure, for_each, keep_going
 from ..files.output_folder import OutputFolder
 from ..files.tables import write_csv
+from .pair import describe_worse
 from .register_files import result_names
 
 __all__ = ["RegisterSequence"]
