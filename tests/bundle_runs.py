@@ -137,6 +137,11 @@ def run_bundle(
     return subprocess.run(command, check=False, stdout=subprocess.PIPE, timeout=600, **options)
 
 
+def names_in(folder: Path) -> set[str]:
+    """What lies in a folder, without what an output folder keeps for itself."""
+    return {path.name for path in folder.iterdir() if path.name != ".deeprs"}
+
+
 def succeed(*arguments: Any, **options: Any) -> str:
     """``run_bundle``, and the output of a command that has to succeed."""
     done = run_bundle(*arguments, **options)

@@ -13,24 +13,21 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from scripts.data.cases import Cases
-from scripts.data.folds import check_folds, write_folds
+from scripts.data.folds import check_folds, fold_lists
 
 
 def named(*names):
     return [{"case": name, "image": f"images/{name}.nii.gz", "label": f"labels/{name}.nii.gz"} for name in names]
 
 
-def test_each_case_is_trained_on_once_in_the_order_of_the_list(tmp_path, write_json):
+def test_each_case_is_trained_on_once_in_the_order_of_the_list():
     others = {"labels": {"1": "heart"}, "unlabeled": ["images/u.nii.gz"], "validation": named("v"), "test": []}
-    path = write_json(tmp_path / "datalist.json", {**others, "labeled": named(*"edcba")})
-    written = write_folds(path, 2)
-    assert [file.name for file in written] == ["datalist_fold0.json", "datalist_fold1.json"]
-    first, second = (json.loads(file.read_text()) for file in written)
+    lists = fold_lists({**others, "labeled": named(*"edcba")}, 2)
+    assert list(lists) == ["datalist_fold0.json", "datalist_fold1.json"]
+    first, second = lists.values()
     assert (first["labeled"], first["test"]) == (named(*"edc"), named(*"ba"))
     assert (second["labeled"], second["test"]) == (named(*"ba"), named(*"edc"))
     for fold in (first, second):

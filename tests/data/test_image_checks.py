@@ -23,6 +23,7 @@ from monai.transforms import LoadImage
 from tiny_networks import shipped
 
 from scripts.data.image_checks import CheckImaged, CheckPreprocessedd, ImageCheck, check_cases, check_files, fill_number
+from scripts.data.label_map_folder import LabelMapFolder
 
 GRADIENT = np.arange(720, dtype=np.float32).reshape(8, 10, 9)
 #: what an image can be -> what is said of it
@@ -83,26 +84,33 @@ def test_of_a_label_the_values_are_its_own_affair_but_not_the_shape(write):
         check_files([("moving_label", write("series"))])
 
 
-def test_the_usable_images_come_in_their_order_and_the_others_at_the_end(write):
+def test_the_usable_images_come_in_their_order_and_the_others_at_the_end(write, tmp_path):
     listed = cases(*map(write, ("good_1", "nan", "good_2", "truncated")))
-    check = ImageCheck(listed, "out")
+    check = ImageCheck(listed, LabelMapFolder(tmp_path / "out"))
     assert check.usable() == [listed[0], listed[2]]
     with pytest.raises(ValueError, match="2 of 4 images could not be segmented:\n'nan'(.|\n)*\n'truncated'"):
         check.report()
-    ImageCheck(listed[:1], "out").report()
+    ImageCheck(listed[:1], LabelMapFolder(tmp_path / "out")).report()
 
 
-def test_a_folder_of_bad_images_is_refused_at_once(write):
+def test_a_folder_of_bad_images_is_refused_at_once(write, tmp_path):
     with pytest.raises(ValueError, match="1 of 1 images could not be segmented:\n'nan': .*nan.nii.gz: the image holds"):
-        ImageCheck(cases(write("nan")), "out").usable()
+        ImageCheck(cases(write("nan")), LabelMapFolder(tmp_path / "out")).usable()
 
 
-def test_label_maps_of_an_earlier_run_are_no_images(write, tmp_path, caplog):
+def test_label_maps_beside_their_images_are_no_images(write, tmp_path, caplog):
     caplog.set_level("INFO")
     one, written, other = write("good"), write("good_seg"), write("goods_seg")
-    assert ImageCheck(cases(one, written, other), tmp_path).usable() == cases(one, other)  # `goods` is no case
-    assert "1 label maps of an earlier run" in caplog.text
-    assert ImageCheck(cases(one, written), tmp_path / "out").usable() == cases(one, written)
+    check = ImageCheck(cases(one, written, other), LabelMapFolder(tmp_path / "out"))
+    assert check.usable() == cases(one, other)  # `goods` is no case
+    assert "1 label maps that lie beside their images are left out" in caplog.text
+
+
+def test_a_label_map_of_somebody_else_is_refused_before_an_image_is_read(write, tmp_path):
+    listed, drawn = cases(write("nan")), write("nan_seg")
+    with pytest.raises(FileExistsError, match=r"(?s)did not write them.*nan_seg\.nii\.gz.*--overwrite true"):
+        ImageCheck(listed, LabelMapFolder(tmp_path)).usable()
+    assert drawn.is_file() and not (tmp_path / ".deeprs").exists()
 
 
 @pytest.mark.parametrize("name", ["nan", "infinite", "constant", "series", "flat"])

@@ -114,7 +114,7 @@ def test_the_files_have_the_form_that_is_documented(dataset):
     returned, out = evaluate(folder, {"segmentation": READS_BRIGHTNESS, "registration": STAY})
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics == json.loads(json.dumps(returned))
-    assert set(metrics) == {"segmentation", "registration", "identity", "structures", "config"}
+    assert set(metrics) == {"segmentation", "registration", "identity", "structures", "config", "written_by"}
     assert set(metrics["segmentation"]) == MEASURES | {"n"}
     assert set(metrics["identity"]) == MEASURES | {"n", "local_ncc"}
     of_field = {"folding_percent", "sdlogj", "seconds", "local_ncc"}

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from bundle_runs import CONFIGS, PLACES, STRUCTURES, succeed, write_overlay
+from bundle_runs import CONFIGS, PLACES, STRUCTURES, names_in, succeed, write_overlay
 
 #: the configs of this folder and the run id of each; the overlays in its subfolders are tested one by one elsewhere
 COMMANDS = {
@@ -137,6 +137,6 @@ def test_registering_takes_two_files_and_a_label(trained, tmp_path):
     volumes = ("confidence", "jacobian", "phantom_000_to_phantom_003_warp", "warped", "warped_label")
     others = {"phantom_000_to_phantom_003_transform.h5", "picture.png", "summary.json"}
     names = {f"{name}.nii.gz" for name in volumes} | others
-    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    assert names_in(tmp_path / "out") == names
     for name in volumes:
         assert nib.load(tmp_path / "out" / f"{name}.nii.gz").shape[:3] == nib.load(fixed).shape

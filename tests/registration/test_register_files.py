@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from bundle_runs import STRUCTURES
+from bundle_runs import STRUCTURES, names_in
 from matplotlib.image import imread
 from tiny_networks import ByBrightness, FixedImage, SameShift, Waves, shipped
 
@@ -106,7 +106,7 @@ def test_all_that_is_written_lies_on_the_fixed_file(geometry, registered):
     fixed, _, _, folder = registered(geometry)
     expected = nib.load(fixed)
     volumes = ["confidence.nii.gz", FIELD, "jacobian.nii.gz", "warped.nii.gz", "warped_label.nii.gz"]
-    assert {path.name for path in folder.iterdir()} == {*volumes, TRANSFORM, "picture.png", "summary.json"}
+    assert names_in(folder) == {*volumes, TRANSFORM, "picture.png", "summary.json"}
     for name in volumes:
         written = nib.load(folder / name)
         assert written.shape[:3] == expected.shape
@@ -197,7 +197,7 @@ def test_the_confidence_of_a_voxel_is_that_of_the_network_there(tmp_path):
 def test_without_a_discriminator_there_is_no_confidence_and_without_a_label_no_warped_label(tmp_path):
     image, _ = write_subject(tmp_path, "only", 3, **PLAIN)
     register(tmp_path / "out", image, image, {"registration": SameShift()})
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    names = sorted(names_in(tmp_path / "out"))
     assert names == [
         "jacobian.nii.gz",
         "only_image_to_only_image_transform.h5",
@@ -303,7 +303,7 @@ def test_a_label_with_an_unknown_id_is_refused(tmp_path):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {name: (folder / name).read_bytes() for name in names_in(folder)}
 
 
 def spoil(path: str, how: str) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from bundle_runs import BUNDLE, STRUCTURES, run_bundle, succeed
+from bundle_runs import BUNDLE, STRUCTURES, names_in, run_bundle, succeed
 from tiny_networks import SameShift, shipped
 
 from scripts.joint.state import PairState
@@ -64,7 +64,7 @@ def sequence(out, **options):
 
 
 def pairs_of(out):
-    return sorted(path.name for path in out.iterdir() if path.is_dir())
+    return sorted(name for name in names_in(out) if (out / name).is_dir())
 
 
 def summary(out):

@@ -17,6 +17,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from bundle_runs import names_in
 from PIL import Image
 from synthetic_evaluation import write_evaluation
 
@@ -86,13 +87,18 @@ def test_the_report_is_one_file_in_the_evaluation_folder(tmp_path):
     before = {path.name for path in folder.iterdir()}
     path = Report(folder).run()
     assert path == folder / "report.html"
-    assert {entry.name for entry in folder.iterdir()} == before | {"report.html"}
+    assert names_in(folder) == before | {"report.html"}
 
 
-def test_a_new_report_replaces_the_old_one(tmp_path):
+def test_a_new_report_replaces_the_old_one_and_no_page_of_somebody_else(tmp_path):
     folder = write_evaluation(tmp_path / "evaluation", tasks=["segmentation"], cases=["a"])
-    (folder / "report.html").write_text("yesterday")
+    assert "yesterday" in read(folder, title="yesterday").prose
     assert "yesterday" not in read(folder).prose
+    (folder / "report.html").write_text("a thesis")
+    with pytest.raises(FileExistsError, match=r"(?s)did not write them.*report\.html.*--overwrite true"):
+        read(folder)
+    assert (folder / "report.html").read_text() == "a thesis"
+    assert "thesis" not in read(folder, overwrite=True).prose
 
 
 def test_the_page_is_closed_element_by_element(page):

@@ -104,7 +104,7 @@ def test_every_command_looks_for_them_before_anything_else(config):
     commands = {
         name: lines
         for name, lines in entries.items()
-        if isinstance(lines, list) and any("run()" in str(line) or "write()" in str(line) for line in lines)
+        if isinstance(lines, list) and any("run(" in str(line) or "write()" in str(line) for line in lines)
     }
     overlays = ("prepare_mmwhs.yaml", "multi_gpu_train.yaml")
     assert commands or config in overlays or "/" in config

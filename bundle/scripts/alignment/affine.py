@@ -17,6 +17,7 @@ this module imports neither torch nor MONAI. With one thread, a pair of files al
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -204,7 +205,11 @@ def write_itk_transform(path: str | Path, matrix_ras: np.ndarray) -> None:
     transform = itk.AffineTransform[itk.D, 3].New()
     transform.SetMatrix(itk.matrix_from_array(np.ascontiguousarray(lps[:3, :3])))
     transform.SetTranslation(lps[:3, 3].tolist())
-    itk.transformwrite([transform], str(path))
+    try:
+        itk.transformwrite([transform], str(path))
+        itk.transformread(str(path))
+    except RuntimeError as error:  # ITK says nothing about a full disc that a program could tell from other faults
+        raise OSError(errno.EIO, str(error).strip().splitlines()[-1]) from error
 
 
 def matrix_of(parameters: np.ndarray, center: np.ndarray) -> np.ndarray:

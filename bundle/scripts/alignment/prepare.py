@@ -28,20 +28,22 @@ from typing import Any
 import numpy as np
 
 from ..data.cases import Cases
-from ..data.folds import check_folds, write_folds
+from ..data.folds import check_folds, fold_lists
 from ..data.original import Original, check_label_ids, read_original
 from ..fields.grids import voxel_points
 from ..fields.volumes import write_volume
 from ..fields.world import sample_at
+from ..files import processes
 from ..files.datalist import LISTS
 from ..files.each_case import Failure, for_each, keep_going
-from ..files.writing import write_json
 from .prepared_folder import PreparedFolder, repeated_names
 from .target_grid import Grid, TargetGrid
 
 __all__ = ["Prepare", "align"]
 
 logger = logging.getLogger(__name__)
+
+DATALIST = "datalist.json"
 
 #: takes the files of a volume and of the one it comes to, gives the matrix from points of the latter to the former
 Aligner = Callable[[Path, Path], np.ndarray]
@@ -65,6 +67,7 @@ class Prepare:
         corrections: ids of label files that are wrong -> what they should be.
         folds: also write a datalist for each of so many parts of the labelled cases.
         settings: whatever else the alignment depends on, so that a folder never holds a mixture.
+        overwrite: also replace files in ``output_dir`` that this product did not write, or that were changed since.
 
     Raises:
         ValueError: two cases share a name, there is no such reference, or the cases cannot be parted into `folds`.
@@ -82,6 +85,7 @@ class Prepare:
         corrections: Mapping[str, int] | None = None,
         folds: int | None = None,
         settings: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
     ) -> None:
         self.cases, self.aligner, self.grid = cases, aligner, grid or TargetGrid()
         self.listed = [case for name in LISTS for case in getattr(cases, name)]
@@ -95,7 +99,7 @@ class Prepare:
             check_folds(cases, folds)
         self.folds, self.align_region = folds, align_region
         self.corrections = {int(wrong): int(right) for wrong, right in (corrections or {}).items()}
-        self.folder, self.settings = PreparedFolder(output_dir, fill_value), dict(settings or {})
+        self.folder, self.settings = PreparedFolder(output_dir, fill_value, overwrite), dict(settings or {})
 
     def run(self) -> Path:
         """Prepare every case that is not done yet.
@@ -106,12 +110,18 @@ class Prepare:
         Raises:
             ValueError: the folder holds something else, or a label has an id that nobody named; before any case is
                 aligned.
+            FileExistsError: a result would replace what this product did not write, or another process writes there.
             RuntimeError: at the end, naming every case that failed and why. The others are done, and the datalist
                 has them alone.
         """
-        waiting = [case for case in self.listed if not self.folder.is_done(case["case"], case, self.reference["case"])]
-        check_label_ids(waiting, self.cases.labels, self.corrections)
+        with self.folder.output:
+            return self._run()
+
+    def _run(self) -> Path:
         self.folder.claim(self._settings())
+        waiting = [case for case in self.listed if not self.folder.is_done(case["case"], case, self.reference["case"])]
+        self.folder.refuse_foreign([(case["case"], case) for case in waiting], [DATALIST])
+        check_label_ids(waiting, self.cases.labels, self.corrections)
         original = read_original(self.reference, self.corrections)
         grid = self.grid.of(original)
         with tempfile.TemporaryDirectory() as folder:
@@ -143,8 +153,11 @@ class Prepare:
         for name in LISTS:
             done = [case for case in getattr(self.cases, name) if case["case"] not in failed]
             content[name] = [self.folder.entry(case["case"], case) for case in done]
-        write_json(path := self.folder.path / "datalist.json", content)
-        count = len(self.listed)
+        folds = fold_lists(content, self.folds) if self.folds and not failures else {}
+        if processes.rank() == 0:
+            earlier = [path.name for path in self.folder.path.glob("datalist_fold*.json")]
+            self.folder.finish({**folds, DATALIST: content}, earlier)
+        path, count = self.folder.path / DATALIST, len(self.listed)
         logger.info("%d of %d cases are ready: %s", count - len(failed), count, path.resolve())
         if failures:
             raise RuntimeError(
@@ -153,8 +166,6 @@ class Prepare:
                 + "\n  Correct them and run the same command again: cases that are done are not repeated."
                 + ("\n  The datalists of the folds come with the last case." if self.folds else "")
             )
-        if self.folds:
-            write_folds(path, self.folds)
         return path
 
 

@@ -24,13 +24,15 @@ import numpy as np
 
 from ..data.original import read_original
 from ..data.pair_table import read_pair_table
+from ..files import processes
 from ..files.each_case import Failure, for_each, keep_going
-from ..files.writing import write_json
 from .prepare import Aligner, align, write_fixed
 from .prepared_folder import PreparedFolder
 from .target_grid import TargetGrid
 
 __all__ = ["PreparePairs"]
+
+PAIRS = "pairs.json"
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class PreparePairs:
         fill_value: intensity where a prepared image lies outside of its file.
         corrections: ids of label files that are wrong -> what they should be.
         settings: whatever else the alignment depends on.
+        overwrite: also replace files in ``output_dir`` that this product did not write, or that were changed since.
 
     Raises:
         ValueError: no pairs are named, or the region is that of a label.
@@ -68,6 +71,7 @@ class PreparePairs:
         fill_value: float = 0.0,
         corrections: Mapping[str, int] | None = None,
         settings: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
     ) -> None:
         self.grid, self.aligner, self.align_region = grid or TargetGrid(), aligner, align_region
         if pairs is None:
@@ -76,7 +80,7 @@ class PreparePairs:
             raise ValueError("`region: label` would look at the label of a fixed image: take `foreground`, or null.")
         self.pairs = read_pair_table(pairs)
         self.corrections = {int(wrong): int(right) for wrong, right in (corrections or {}).items()}
-        self.folder, self.settings = PreparedFolder(output_dir, fill_value), dict(settings or {})
+        self.folder, self.settings = PreparedFolder(output_dir, fill_value, overwrite), dict(settings or {})
 
     def run(self) -> Path:
         """Prepare every pair that is not done yet.
@@ -86,8 +90,13 @@ class PreparePairs:
 
         Raises:
             ValueError: the folder holds something else.
+            FileExistsError: a result would replace what this product did not write, or another process writes there.
             RuntimeError: at the end, naming every pair that failed and why; ``pairs.json`` leaves them out.
         """
+        with self.folder.output:
+            return self._run()
+
+    def _run(self) -> Path:
         self.folder.claim(
             {
                 **asdict(self.grid),
@@ -97,10 +106,14 @@ class PreparePairs:
                 **self.settings,
             }
         )
+        volumes = [(name, pair[role]) for pair in self._waiting() for role, name in _names(pair).items()]
+        self.folder.refuse_foreign(volumes, [PAIRS])
         results = for_each(self.pairs, keep_going(self._prepare, lambda pair: pair["name"]), "Aligning")
         failures = [result for result in results if isinstance(result, Failure)]
         done = [result for result in results if not isinstance(result, Failure)]
-        write_json(path := self.folder.path / "pairs.json", {"pairs": done})
+        path = self.folder.path / PAIRS
+        if processes.rank() == 0:
+            self.folder.finish({PAIRS: {"pairs": done}})
         logger.info("%d of %d pairs are ready: %s", len(done), len(self.pairs), path.resolve())
         if failures:
             raise RuntimeError(
@@ -110,11 +123,19 @@ class PreparePairs:
             )
         return path
 
+    def _is_done(self, pair: Mapping[str, Any]) -> bool:
+        reference = pair["fixed"]["image"]
+        return all(self.folder.is_done(name, pair[role], reference) for role, name in _names(pair).items())
+
+    def _waiting(self) -> list[Mapping[str, Any]]:
+        """The pairs to do; a file that is missing is told when its turn comes."""
+        found = [keep_going(self._is_done, lambda pair: pair["name"])(pair) for pair in self.pairs]
+        return [pair for pair, done in zip(self.pairs, found, strict=True) if done is not True]
+
     def _prepare(self, pair: Mapping[str, Any]) -> dict[str, Any]:
         """Prepare a pair, and give its entry in ``pairs.json``."""
-        names = {role: f"{pair['name']}_{role}" for role in ("fixed", "moving")}
-        reference = pair["fixed"]["image"]
-        if not all(self.folder.is_done(name, pair[role], reference) for role, name in names.items()):
+        names, reference = _names(pair), pair["fixed"]["image"]
+        if not self._is_done(pair):
             fixed, moving = (read_original(pair[role], self.corrections) for role in names)
             grid = self.grid.of(fixed)
             with tempfile.TemporaryDirectory() as folder:
@@ -123,3 +144,8 @@ class PreparePairs:
             self.folder.write(names["fixed"], pair["fixed"], fixed, grid, np.eye(4), reference)
             self.folder.write(names["moving"], pair["moving"], moving, grid, matrix, reference)
         return {"name": pair["name"], **{role: self.folder.entry(name, pair[role]) for role, name in names.items()}}
+
+
+def _names(pair: Mapping[str, Any]) -> dict[str, str]:
+    """What the two volumes of a pair are called."""
+    return {role: f"{pair['name']}_{role}" for role in ("fixed", "moving")}

@@ -31,7 +31,9 @@ from ..fields.grids import voxel_points
 from ..fields.volumes import write_volume
 from ..fields.world import sample_at, sample_label_at
 from ..files.datalist import read_json
-from ..files.writing import replacing, write_json
+from ..files.manifest import PRIVATE
+from ..files.output_folder import OutputFolder, stamps
+from ..files.writing import replacing, write_json, write_result
 from ..registration.restore import smallest_type
 from .affine import write_itk_transform
 from .target_grid import Grid
@@ -47,18 +49,21 @@ class PreparedFolder:
 
     Images are interpolated linearly; labels too, each id by itself, and the strongest one wins. ``transforms/NAME.tfm``
     is an ITK transform and ``transforms/NAME.json`` its matrix beside the grid of the original file. It is written
-    last, so that a volume that has one is done.
+    last, so that a volume that has one is done. All of it comes in place at once, with the list of the cases; a run
+    that was stopped before goes on where it ended.
 
     Args:
         path: the folder.
         fill_value: intensity where a prepared image lies outside of its file.
+        overwrite: also replace files in it that this product did not write, or that were changed since.
     """
 
-    def __init__(self, path: str | Path, fill_value: float = 0.0) -> None:
-        self.path, self.fill_value = Path(path).expanduser(), float(fill_value)
+    def __init__(self, path: str | Path, fill_value: float = 0.0, overwrite: bool = False) -> None:
+        self.output, self.fill_value = OutputFolder(path, overwrite), float(fill_value)
+        self.path, self.staging = self.output.path, self.output.staging
 
     def claim(self, settings: Mapping[str, Any]) -> None:
-        """Write down what the folder is for, or refuse it where it serves something else.
+        """Refuse a folder that serves something else, and keep what a run of these settings left unfinished.
 
         Raises:
             ValueError: the folder holds other files, or was prepared with other settings.
@@ -70,21 +75,40 @@ class PreparedFolder:
                     f"{self.path} was prepared with other settings. Use another folder, or remove this one.\n"
                     f"  there: {earlier}\n  now:   {now}"
                 )
-        elif self.path.is_dir() and any(self.path.iterdir()):
+        elif self.path.is_dir() and any(path.name != PRIVATE for path in self.path.iterdir()):
             raise ValueError(
                 f"{self.path} is not empty, and nothing of it is from here: set `output_dir` to a new folder."
             )
-        else:
-            write_json(file, now)
+        self.output.settings = now
+        self.output.resume()
+
+    def finish(self, lists: Mapping[str, Mapping[str, Any]], earlier: Sequence[str] = ()) -> None:
+        """Put all volumes in place, and what lists them.
+
+        Args:
+            lists: file name -> content.
+            earlier: lists of an earlier run, which go where there is no new one.
+        """
+        for name, content in {**lists, SETTINGS_FILE: self.output.settings}.items():
+            write_json(self.staging / name, content)
+        self.output.place(earlier)
 
     def is_done(self, name: str, case: Mapping[str, str], reference: str) -> bool:
         """Whether everything of a volume is there, and made from these very files."""
-        record = self._record(name)
-        if not record.is_file() or not all(self._volume(name, key).is_file() for key in KINDS if key in case):
-            return False
-        made = read_json(record)
-        now = {"image": case["image"], "reference": reference, "files": _stamps(case)}
-        return {**now, **{key: made[key] for key in now if key in made}} == now  # 0.5.0 wrote no stamps
+        for folder in (self.staging, self.path):
+            files = [folder / path for path in self._files(name, case)]
+            if not all(path.is_file() for path in files):
+                continue
+            made = read_json(folder / _record(name))
+            now = {"image": case["image"], "reference": reference, "files": _stamps(case)}
+            if {**now, **{key: made[key] for key in now if key in made}} == now:  # 0.5.0 wrote no stamps
+                return True
+        return False
+
+    def refuse_foreign(self, volumes: Sequence[tuple[str, Mapping[str, str]]], lists: Sequence[str]) -> None:
+        """Refuse to replace what others made, or changed: names and cases of the volumes to make, and the lists."""
+        files = [path for name, case in volumes for path in self._files(name, case)]
+        self.output.refuse_foreign([*files, *lists, SETTINGS_FILE])
 
     def write(
         self, name: str, case: Mapping[str, str], original: Original, grid: Grid, matrix: np.ndarray, reference: str
@@ -107,12 +131,13 @@ class PreparedFolder:
         image = sample_at(original.image.as_tensor().float(), original.image.affine, points, fill=self.fill_value)
         if faults := image_faults(Volume(image[0].numpy(), affine.numpy())):
             raise ValueError(f"on the prepared grid {faults[0]} Does the image lie where '{reference}' does?")
-        write_volume(self._volume(name, "image"), image[0].numpy(), affine.numpy())
+        (self.staging / _record(name)).unlink(missing_ok=True)  # of files that were changed since
+        write_volume(self.staging / _volume(name, "image"), image[0].numpy(), affine.numpy())
         if original.label is not None:
             label = sample_label_at(original.label.as_tensor(), original.label.affine, points)
-            write_volume(self._volume(name, "label"), smallest_type(label[0].numpy()), affine.numpy())
-        record = self._record(name)
-        with replacing(record.with_suffix(".tfm")) as temporary:
+            write_volume(self.staging / _volume(name, "label"), smallest_type(label[0].numpy()), affine.numpy())
+        record = self.staging / _record(name)
+        with replacing(record.with_name(f"{name}.tfm")) as temporary:
             write_itk_transform(temporary, matrix)
         content = {
             "case": name,
@@ -123,18 +148,22 @@ class PreparedFolder:
             "shape": list(original.image.shape[1:]),
             "affine": np.asarray(original.image.affine).tolist(),
         }
-        write_json(record, content)
+        write_result(record, content)
 
     def entry(self, name: str, case: Mapping[str, str]) -> dict[str, str]:
         """A volume in a datalist of the folder: its paths are relative to it."""
-        paths = {key: self._volume(name, key).relative_to(self.path).as_posix() for key in KINDS if key in case}
-        return {"case": name, **paths}
+        return {"case": name, **{key: _volume(name, key) for key in KINDS if key in case}}
 
-    def _volume(self, name: str, key: str) -> Path:
-        return self.path / KINDS[key] / f"{name}.nii.gz"
+    def _files(self, name: str, case: Mapping[str, str]) -> list[str]:
+        return [*(_volume(name, key) for key in KINDS if key in case), _record(name)]
 
-    def _record(self, name: str) -> Path:
-        return self.path / "transforms" / f"{name}.json"  # no with_suffix: names may have dots
+
+def _volume(name: str, key: str) -> str:
+    return f"{KINDS[key]}/{name}.nii.gz"
+
+
+def _record(name: str) -> str:
+    return f"transforms/{name}.json"
 
 
 def repeated_names(names: Sequence[str]) -> list[str]:
@@ -143,6 +172,5 @@ def repeated_names(names: Sequence[str]) -> list[str]:
 
 
 def _stamps(case: Mapping[str, str]) -> dict[str, list[Any]]:
-    """Path, bytes and time of the files of a case: what changes when one is replaced or corrected in place."""
-    found = {key: Path(case[key]) for key in KINDS if key in case}
-    return {key: [str(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for key, path in found.items()}
+    keys = [key for key in KINDS if key in case]
+    return dict(zip(keys, stamps(Path(case[key]) for key in keys), strict=True))

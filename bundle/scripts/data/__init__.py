@@ -20,6 +20,7 @@ __getattr__, __all__ = lazily(
     checks=["DataCheck"],
     crop_warning=["CropWarningd"],
     image_checks=["CheckImaged", "CheckPreprocessedd", "ImageCheck"],
+    label_map_folder=["LabelMapFolder"],
     mmwhs=["load_mmwhs"],
     pairs=["PairDataset"],
     preprocessing=["Preprocessing"],

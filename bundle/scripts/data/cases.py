@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from ..files.datalist import LISTS, SUFFIXES, check_lists, find_volumes, read_json, resolve_entry, scan_folder
+from ..files.output_folder import settle
 
 __all__ = ["Cases", "load_cases", "load_images", "refuse_other_cases"]
 
@@ -166,6 +167,7 @@ def load_images(
         FileNotFoundError: there is no such folder or file, or no image in it.
         ValueError: two different images have one name.
     """
+    settle(Path(datalist or dataset_dir).expanduser())
     if datalist:
         source = Path(datalist).expanduser()
         entries = read_json(source)
@@ -192,6 +194,7 @@ def load_images(
 
 def _find_source(folder: Path, datalist: str | Path | None) -> tuple[Path, dict]:
     """Find what states the cases, and read it into the form of a datalist."""
+    settle(Path(datalist).expanduser() if datalist else folder)
     if datalist:
         path = Path(datalist).expanduser()
         return path, read_json(path)

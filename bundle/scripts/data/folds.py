@@ -13,40 +13,36 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from ..files.datalist import read_json
-from ..files.writing import write_json
 from .cases import Cases
 
-__all__ = ["check_folds", "write_folds"]
+__all__ = ["check_folds", "fold_lists"]
 
 
-def write_folds(datalist: Path, folds: int) -> list[Path]:
-    """Write a datalist for each part of the labelled cases beside the one that has them all.
+def fold_lists(content: Mapping[str, Any], folds: int) -> dict[str, dict[str, Any]]:
+    """A datalist for each part of the labelled cases, of the one that has them all.
 
     In few-shot learning (DeepRS, Section 4.1) a fold trains on one part and tests on the rest, the other way round than
     in cross-validation. The parts follow the order of the list, and differ in size by one at most. Unlabelled and
     validation cases are in every fold.
 
     Args:
-        datalist: ``datalist.json`` with the list ``labeled`` and without ``test``.
+        content: the datalist, with the list ``labeled`` and without ``test``.
         folds: how many parts.
 
     Returns:
-        ``datalist_fold0.json`` and so on, in its folder.
+        ``datalist_fold0.json`` and so on -> its content.
     """
-    content = read_json(datalist)
-    cases, paths = content["labeled"], []
+    cases, lists = content["labeled"], {}
     for number, part in enumerate(np.array_split(np.arange(len(cases)), folds)):
         training = [cases[i] for i in part]
         test = [case for case in cases if case not in training]
-        path = datalist.with_name(f"{datalist.stem}_fold{number}.json")
-        write_json(path, {**content, "labeled": training, "test": test})
-        paths.append(path)
-    return paths
+        lists[f"datalist_fold{number}.json"] = {**content, "labeled": training, "test": test}
+    return lists
 
 
 def check_folds(cases: Cases, folds: int) -> None:

@@ -27,6 +27,7 @@ from monai.transforms import MapTransform
 from ..files import processes
 from ..files.each_case import Failure, for_each
 from ..files.errors import root_cause
+from .label_map_folder import LabelMapFolder
 from .preprocessed_checks import value_faults
 from .readers import tell_placement
 from .transforms import SEGMENTED, describe_strays, find_strays
@@ -171,21 +172,21 @@ def _file_faults(file: str | Path | Volume, what: str, may_be_constant: bool = F
 class ImageCheck:
     """Looks through the images to segment before the first of them is, so that a bad one does not stop the others.
 
-    Label maps that an earlier run wrote beside the images, ``NAME_seg`` of a case ``NAME``, are no images.
+    Label maps that lie beside the images, ``NAME_seg`` of a case ``NAME``, are no images, whoever made them.
 
     Args:
         cases: ``case`` and ``image`` of each.
-        output_dir: where the label maps go.
+        results: where the label maps go.
         preprocessing: what the networks get of an image, from its path; it is looked at as training does.
     """
 
     def __init__(
         self,
         cases: Sequence[Mapping[str, str]],
-        output_dir: str | Path,
+        results: LabelMapFolder,
         preprocessing: Callable | None = None,
     ) -> None:
-        self.cases, self.output_dir, self.preprocessing = list(cases), Path(output_dir), preprocessing
+        self.cases, self.results, self.preprocessing = list(cases), results, preprocessing
         self.failures: list[Failure] = []
 
     def usable(self) -> list[Mapping[str, str]]:
@@ -196,8 +197,17 @@ class ImageCheck:
 
         Raises:
             ValueError: there are none; names every image and what is wrong with it.
+            FileExistsError: a label map would replace what this product did not write, or another process writes there.
         """
-        self._leave_out_results()
+        self._leave_out_label_maps()
+        self.results.begin(self.cases)
+        try:
+            return self.results.left(self._usable())
+        except BaseException:
+            self.results.close()
+            raise
+
+    def _usable(self) -> list[Mapping[str, str]]:
         found = for_each(self.cases, self._faults, "Checking images")
         faulty = [(case, faults) for case, faults in zip(self.cases, found, strict=True) if faults]
         self.failures = [Failure(case["case"], f"{case['image']}: {faults[0]}") for case, faults in faulty]
@@ -223,12 +233,18 @@ class ImageCheck:
                 + "\n".join(map(str, self.failures))
             )
 
-    def _leave_out_results(self) -> None:
-        results = {self.output_dir.resolve() / f"{case['case']}{SEGMENTED}.nii.gz" for case in self.cases}
-        images = [case for case in self.cases if Path(case["image"]).resolve() not in results]
+    def _leave_out_label_maps(self) -> None:
+        places = {(Path(case["image"]).resolve().parent, case["case"]) for case in self.cases}
+        images = [case for case in self.cases if _segmented_case(case) not in places]
         if count := len(self.cases) - len(images):
-            logger.info("%d label maps of an earlier run in %s are left out", count, self.output_dir)
+            logger.info("%d label maps that lie beside their images are left out", count)
         self.cases = images
+
+
+def _segmented_case(case: Mapping[str, str]) -> tuple[Path, str] | None:
+    """The folder and the name of the case that this one would be a label map of, by its name."""
+    name = case["case"]
+    return (Path(case["image"]).resolve().parent, name.removesuffix(SEGMENTED)) if name.endswith(SEGMENTED) else None
 
 
 class CheckImaged(MapTransform):

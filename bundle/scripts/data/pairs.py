@@ -24,6 +24,7 @@ from monai.data import CacheDataset, MetaTensor
 from torch.utils.data import Dataset
 
 from ..files.datalist import case_name, read_json, resolve_entry
+from ..files.output_folder import settle
 
 __all__ = ["PairDataset", "read_pairs"]
 
@@ -103,6 +104,7 @@ def read_pairs(path: str | Path) -> list[dict[str, dict]]:
         ValueError: it holds no pairs, or an entry lacks one of its two cases.
     """
     path = Path(path).expanduser()
+    settle(path.parent)
     entries = read_json(path).get("pairs")
     if not entries or not isinstance(entries, list):
         raise ValueError(f"{path} holds no list 'pairs'.")

@@ -18,13 +18,15 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import LoadImaged, MapTransform, SaveImaged, Spacingd
 from monai.utils import convert_to_dst_type, convert_to_tensor
 
+from ..fields.volumes import write_volume
 from ..files.datalist import case_name
-from ..files.writing import replacing
+from ..files.marks import is_marked
 from .ids import whole_ids
 from .volumes import Volume
 
@@ -122,24 +124,36 @@ class SaveLabelMapd(SaveImaged):
 
     Args:
         keys: label maps (1, X, Y, Z) with their affines, on the grids of their files.
-        output_dir: where they go.
+        output_dir: where they go. A file that is there and that this product did not write is not replaced.
+        results: the :class:`scripts.data.LabelMapFolder` that collects those of a run.
     """
 
-    def __init__(self, keys: KeysCollection, output_dir: str) -> None:
+    def __init__(self, keys: KeysCollection, output_dir: str, results: Any = None) -> None:
         super().__init__(
             keys, output_dir=output_dir, output_dtype=None, separate_folder=False, resample=False, print_log=False
         )
-        self.output_dir = Path(output_dir)
+        self.output_dir, self.results = Path(output_dir), results
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the label maps of ``keys``."""
         d = dict(data)
         for key in self.key_iterator(d):
             name = d.get("case") or case_name(str(d[key].meta.get("filename_or_obj", key)))
-            with replacing(path := self.output_dir / f"{name}{SEGMENTED}.nii.gz") as temporary:
-                self.saver(d[key], filename=str(temporary).removesuffix(".nii.gz"))
-            logger.info("written: %s", path)
+            write = self._write if self.results is None or not self.results.is_open else self.results.write
+            write(name, d[key][0].numpy(), np.asarray(d[key].affine))
+            logger.info("segmented: %s", name)
         return d
+
+    def _write(self, case: str, label: np.ndarray, affine: np.ndarray) -> None:
+        path = self.output_dir / label_map_name(case)
+        if path.exists() and not is_marked(path):
+            raise FileExistsError(f"case '{case}': '{path}' is there, and DeepRS did not write it as it is.")
+        write_volume(path, label, affine)
+
+
+def label_map_name(case: str) -> str:
+    """The file of a case's label map."""
+    return f"{case}{SEGMENTED}.nii.gz"
 
 
 class SafeSpacingd(Spacingd):

@@ -17,7 +17,6 @@ import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,6 +30,8 @@ from ..fields.metrics import folding_percent, sdlogj
 from ..fields.world import sample_label_at
 from ..files import processes
 from ..files.each_case import for_each
+from ..files.marks import KEY, written_by
+from ..files.output_folder import OutputFolder
 from ..files.tables import write_csv
 from ..files.writing import write_json
 from ..joint.state import PairState
@@ -45,6 +46,7 @@ from ..registration.pair import (
     similarity_of,
 )
 from ..registration.refinement import Refinement
+from ..report.evaluation_folder import RESULTS
 from ..report.scores import OVERLAPS, format_table, mean, summarise, summarise_registration, write_examples
 from ..report.write import Report
 from ..training.options import TASKS, checked_tasks
@@ -66,8 +68,7 @@ class Evaluation:
     label on the fixed file's own grid, and so is doing nothing (centres aligned). Dice is 0..1; distances are in mm; a
     structure that is absent has no distance and is left out of the means, whose ``n`` says so. With landmarks, their
     errors (TRE) are in ``landmarks.csv`` and, as ``tre``, among the figures; a pair that has them needs no labels, and
-    without has no overlaps. Several processes share the cases and the
-    pairs, and the first one writes.
+    without has no overlaps. Several processes share the cases and the pairs, and the first one writes.
 
     Args:
         cases: the test list, and the labels.
@@ -89,6 +90,7 @@ class Evaluation:
         provenance: small facts to keep in ``metrics.json`` (weights, data set).
         device: where the networks are.
         amp: networks in bfloat16.
+        overwrite: also replace files in ``output_dir`` that this product did not write.
     """
 
     def __init__(
@@ -112,8 +114,9 @@ class Evaluation:
         provenance: Mapping[str, Any] | None = None,
         device: torch.device | str = "cpu",
         amp: bool = False,
+        overwrite: bool = False,
     ) -> None:
-        self.cases, self.output_dir = cases, Path(output_dir)
+        self.cases, self.output = cases, OutputFolder(output_dir, overwrite)
         self.preprocessing, self.postprocessing = preprocessing, postprocessing
         self.networks, self.state, self.inferer, self.tasks = dict(networks), state, inferer, checked_tasks(tasks)
         self.test_pairs, self.max_pairs, self.seed = test_pairs, max_pairs, seed
@@ -130,7 +133,13 @@ class Evaluation:
 
         Raises:
             ValueError: when there is nothing to evaluate on, nothing to score a pair by, or a file that cannot be used.
+            FileExistsError: when a result would replace somebody else's file, or another process writes there.
         """
+        with self.output:
+            self.output.refuse_foreign(RESULTS)
+            return self._evaluate()
+
+    def _evaluate(self) -> dict[str, Any]:
         pairs = self._pairs() if "registration" in self.tasks else []
         if not self.cases.test and not pairs:
             raise ValueError(
@@ -145,8 +154,9 @@ class Evaluation:
             self.landmarks.check(pairs)
         self._refuse_what_cannot_be_scored(pairs)
         largest = check_cases(itertools.chain(self.cases.test, *pairs), self.cases.label_ids, self.preprocessing)
-        metrics: dict[str, Any] = {"structures": list(self.cases.structures), "config": self.provenance}
-        rows, examples = {}, {}  # nothing is written before both tasks are done: no half of an older evaluation stays
+        names = list(self.cases.structures)
+        metrics: dict[str, Any] = {KEY: written_by(), "structures": names, "config": self.provenance}
+        rows, examples = {}, {}
         if "segmentation" in self.tasks and self.cases.test:
             rows["segmentation"], examples["segmentation"] = self._segment_all()
             metrics["segmentation"] = summarise(rows["segmentation"], ("case",), self.cases.structures)
@@ -158,15 +168,16 @@ class Evaluation:
         return metrics
 
     def _write(self, metrics: dict[str, Any], rows: Mapping[str, list], examples: Mapping[str, list]) -> None:
-        for table in ("segmentation", "registration", "landmarks"):
-            write_csv(self.output_dir / f"{table}.csv", rows.get(table, []))
-        for task in ("segmentation", "registration"):
-            write_examples(self.output_dir, task, examples.get(task, []))
-        write_json(self.output_dir / "metrics.json", metrics)
+        with self.output.replacing(RESULTS) as folder:
+            for table in ("segmentation", "registration", "landmarks"):
+                write_csv(folder / f"{table}.csv", rows.get(table, []))
+            for task in ("segmentation", "registration"):
+                write_examples(folder, task, examples.get(task, []))
+            write_json(folder / "metrics.json", metrics)
+            if self.report:
+                Report(folder, view=self.view, name=self.output.path.resolve().name).write()
         logger.info("\n%s", format_table(metrics))
-        logger.info("written to %s", self.output_dir.resolve())
-        if self.report:
-            Report(self.output_dir, view=self.view).run()
+        logger.info("written to %s", self.output.path.resolve())
 
     def _pairs(self) -> list[tuple[dict, dict]]:
         if self.test_pairs is not None:
@@ -198,8 +209,6 @@ class Evaluation:
     def _load(self, case: Mapping[str, str]) -> Subject:
         return load_subject(case, self.preprocessing, self.cases.label_ids)
 
-    # ---- segmentation
-
     def _segment_all(self) -> tuple[list[dict], list[dict]]:
         tables = for_each(self.cases.test, self._score_segmentation, "Segmenting")
         ranking = [
@@ -225,8 +234,6 @@ class Evaluation:
         with torch.autocast(device, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
             pred = self.inferer(image.as_tensor(), self.networks["segmentation"])[0]
         return self.postprocessing({"image": subject.network, "pred": pred.float().cpu()})["pred"].as_tensor()
-
-    # ---- registration
 
     @torch.no_grad()
     def _register_all(

@@ -21,11 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from ..files.marks import KEY, written_by
+from ..files.output_folder import OutputFolder
 from ..files.tables import told_of, write_csv
 from ..files.writing import write_json
 from ..pictures.orientation import VIEWS, checked_view
 from ..report.comparison import distinct_names
-from ..report.evaluation_folder import CASE_KEYS, Evaluation, mean_of, read_evaluation
+from ..report.evaluation_folder import CASE_KEYS, RESULTS, Evaluation, mean_of, read_evaluation
 from ..report.scores import (
     FIELD_MEASURES,
     OVERLAPS,
@@ -55,6 +57,7 @@ class Pool:
         output_dir: a folder of its own.
         title: of the report.
         view: of its pictures: ``radiological`` (the patient's right on the left) or ``neurological``.
+        overwrite: also replace files there that this product did not write.
 
     Raises:
         ValueError: there are fewer than two folders, one stands twice, or ``output_dir`` is one of them.
@@ -66,6 +69,7 @@ class Pool:
         output_dir: str | Path,
         title: str = "DeepRS evaluation",
         view: str = VIEWS[0],
+        overwrite: bool = False,
     ) -> None:
         self.view = checked_view(view)
         if isinstance(evaluations, (str, Path)) or len(evaluations or ()) < 2:
@@ -74,8 +78,8 @@ class Pool:
                 "  --evaluations \"['OUT/fold0','OUT/fold1']\""
             )
         self.folders = [Path(folder).expanduser() for folder in evaluations]
-        self.output_dir, self.title = Path(output_dir).expanduser(), title
-        if self.output_dir.resolve() in [folder.resolve() for folder in self.folders]:
+        self.output, self.title = OutputFolder(output_dir, overwrite), title
+        if self.output.path.resolve() in [folder.resolve() for folder in self.folders]:
             raise ValueError(f"`output_dir` is one of the evaluations, {output_dir}: name a folder of its own.")
         self.names = distinct_names(self.folders)
 
@@ -88,7 +92,13 @@ class Pool:
         Raises:
             FileNotFoundError: a folder, or one of its files, is missing.
             ValueError: the evaluations are not of the same tasks and structures.
+            FileExistsError: a result would replace what this product did not write, or another process writes there.
         """
+        with self.output:
+            self.output.refuse_foreign(RESULTS)
+            return self._pool()
+
+    def _pool(self) -> dict[str, Any]:
         runs = {name: read_evaluation(folder) for name, folder in zip(self.names, self.folders, strict=True)}
         _refuse_unlike(runs)
         first = next(iter(runs.values()))
@@ -98,18 +108,20 @@ class Pool:
             "structures": list(first.structures),
             "config": {"evaluations": [str(folder) for folder in self.folders]},
             "between_evaluations": {task: _between(runs, task) for task in rows},
+            KEY: written_by(),
         }
         if "segmentation" in rows:
             metrics["segmentation"] = summarise(rows["segmentation"], CASE_KEYS["segmentation"], first.structures)
         if "registration" in rows:
             metrics |= summarise_registration(rows["registration"], landmarks, first.structures)
-        for task in TASKS:
-            write_csv(self.output_dir / f"{task}.csv", rows.get(task, []))
-            write_examples(self.output_dir, task, _examples(runs, task, rows[task]) if task in rows else [])
-        write_csv(self.output_dir / "landmarks.csv", landmarks)
-        write_json(self.output_dir / "metrics.json", metrics)
+        with self.output.replacing(RESULTS) as folder:
+            for task in TASKS:
+                write_csv(folder / f"{task}.csv", rows.get(task, []))
+                write_examples(folder, task, _examples(runs, task, rows[task]) if task in rows else [])
+            write_csv(folder / "landmarks.csv", landmarks)
+            write_json(folder / "metrics.json", metrics)
+            Report(folder, self.title, view=self.view, name=self.output.path.resolve().name).write()
         logger.info("\n%s\n%s", format_table(metrics), _format_between(metrics["between_evaluations"]))
-        Report(self.output_dir, self.title, view=self.view).run()
         return metrics
 
     def _landmarks(self) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ double.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from ..files.writing import replacing
 from .field_images import VECTOR, field_of_itk, read_field_image
 from .placement import LARGEST_SHEAR, LPS, orthonormal, shear_of
 from .transforms import AffineTransform, FieldTransform, WorldTransform
+from .volumes import save_nifti
 
 TRANSFORM_SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt", ".mat")
 
@@ -88,8 +90,7 @@ def write_displacement(path: str | Path, displacement: torch.Tensor, affine: tor
     file.set_qform(matrix, code="scanner")
     file.header.set_intent(VECTOR)
     file.header.set_xyzt_units("mm")
-    with replacing(path) as temporary:
-        nib.save(file, temporary)
+    save_nifti(file, path)
 
 
 def write_field_transform(path: str | Path, displacement: torch.Tensor, affine: torch.Tensor) -> None:
@@ -160,7 +161,11 @@ def _check_field(displacement: torch.Tensor, affine: torch.Tensor, path: str | P
 
 def _write(path: str | Path, transform: sitk.Transform) -> None:
     with replacing(path) as temporary:
-        sitk.WriteTransform(transform, str(temporary))
+        try:
+            sitk.WriteTransform(transform, str(temporary))
+            sitk.ReadTransform(str(temporary))
+        except RuntimeError as error:  # ITK says nothing about a full disc that a program could tell from other faults
+            raise OSError(errno.EIO, str(error).strip().splitlines()[-1]) from error
 
 
 def _parts(transform: sitk.Transform, path: Path) -> list[WorldTransform]:

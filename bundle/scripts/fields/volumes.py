@@ -17,6 +17,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
+from ..files.marks import mark_nifti
 from ..files.writing import replacing
 
 
@@ -32,5 +33,11 @@ def write_volume(path: str | Path, array: np.ndarray, affine: np.ndarray) -> Non
     image.set_qform(image.affine, code=1)
     image.set_sform(image.affine, code=1)
     image.header.set_xyzt_units("mm")
+    save_nifti(image, path)
+
+
+def save_nifti(image: nibabel.Nifti1Image, path: str | Path) -> None:
+    """Write a NIfTI as a whole, with the mark of who wrote it in ``descrip``."""
+    mark_nifti(image)
     with replacing(path) as temporary:
         nibabel.save(image, temporary)

@@ -9,8 +9,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What lies on disk and is not an image: files that are written whole or not at all, lists of cases, tables, and the
-processes and errors of a run. It knows nothing of images, and imports no other room."""
+"""What lies on disk: files that are written whole or not at all, folders of results and who writes to them, lists of
+cases, tables, and the processes and errors of a run. Of images it knows what tells a whole one from a part, and one of
+ours from another; it imports no other room."""
 
 from .. import lazily
 
@@ -18,6 +19,7 @@ __getattr__, __all__ = lazily(
     __name__,
     errors=["show_cause_last"],
     literal=["from_json"],
+    output_folder=["OutputFolder"],
     processes=["rank"],
     progress=["Progress"],
 )

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from . import processes
 from .progress import collect
+from .writing import NotWritten
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -61,12 +62,14 @@ def keep_going(work: Callable[[Job], Result], name_of: Callable[[Job], str]) -> 
         name_of: the name of a job, for the report.
 
     Returns:
-        The same work, which returns a :class:`Failure` instead of raising.
+        The same work, which returns a :class:`Failure` instead of raising; where nothing can be written, it raises.
     """
 
     def attempt(job: Job) -> Any:
         try:
             return work(job)
+        except NotWritten:
+            raise
         except Exception as error:  # whatever is wrong with one case, the others are to be done all the same
             failure = Failure(name_of(job), f"{type(error).__name__}: {error}")
             logger.error("failed: %s", failure)

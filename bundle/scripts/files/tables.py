@@ -38,7 +38,7 @@ def told_of(path: Path) -> Iterator[None]:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of one form under a temporary name and rename it; without rows, remove what an earlier run left.
+    """Write rows of one form as a whole; without rows, remove what an earlier run left.
 
     A value that does not exist is an empty field.
     """

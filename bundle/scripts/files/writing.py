@@ -8,25 +8,36 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Files that are whole or not there: written under another name, then renamed."""
+"""Files that are whole or not there: written under another name, looked at, then renamed."""
 
 from __future__ import annotations
 
+import errno
 import json
-import logging
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from .lock import is_running
+from .marks import marked
+from .whole import check_whole, sync
+
+#: names of files and folders that are not whole yet, with the process that writes them
+TEMPORARY = re.compile(r"\.tmp(\d+)_.*")
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside a file for the time that it is not whole: hidden, so that one that is left behind is no case."""
+    return path.with_name(f".tmp{os.getpid()}_{path.name}")
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside a file: it takes the file's place once it is whole.
+    """Give a temporary name beside a file: it takes the file's place once it is whole, and on the disc.
 
     A process that is killed leaves the old file or the new one; writing that fails leaves the old one and nothing else.
 
@@ -35,41 +46,49 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     Yields:
         The name to write to, with the same suffix, since many writers choose the format by it.
+
+    Raises:
+        NotWritten: what was written is not whole, or was not written at all; names the file.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp{os.getpid()}_{path.name}")  # hidden: one that is left behind is no case
+    temporary = temporary_name(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        check_whole(temporary)
+        sync(temporary)
         os.replace(temporary, path)
+        sync(path.parent)
+    except OSError as error:
+        raise told(error, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a disc that is gone would hide what went wrong
+            temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def replacing_results(folder: str | Path, earlier: Iterable[str]) -> Iterator[Path]:
-    """Give a temporary folder for the files of one result: they take the place of an earlier one once all are whole.
+class NotWritten(OSError):
+    """A file could not be written: no fault of a case, and the next one would fare no better."""
 
-    Writing that fails leaves the earlier result as it was. Files that are no result stay in any case.
 
-    Args:
-        folder: where the result goes; it is made when it is missing.
-        earlier: names of files of an earlier result; those that the new one lacks are removed.
+def told(error: OSError, path: Path) -> NotWritten:
+    """The error, with the file that could not be written, and how much room there is."""
+    if isinstance(error, NotWritten):
+        return error
+    room = ""
+    with suppress(OSError):
+        room = f" {shutil.disk_usage(path.parent).free // 2**20} MiB are free there."
+    return NotWritten(error.errno or errno.EIO, f"'{path}' could not be written: {error.strerror or error}.{room}")
 
-    Yields:
-        The folder to write to, within the other.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".tmp", dir=folder) as temporary:
-        yield Path(temporary)
-        written = sorted(path.name for path in Path(temporary).iterdir())
-        for name in written:
-            os.replace(Path(temporary) / name, folder / name)
-        for name in sorted(set(earlier) - set(written)):
-            if (folder / name).is_file():
-                (folder / name).unlink()
-                logger.info("removed %s, of an earlier result", folder / name)
+
+def clear_temporaries(folder: Path) -> None:
+    """Remove what killed runs left in a folder, and in the folders in it: names of processes that are no more."""
+    for path in [*folder.glob(".tmp*"), *folder.glob("*/.tmp*")]:
+        if (match := TEMPORARY.fullmatch(path.name)) is None or is_running(int(match[1])):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -81,3 +100,8 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: Any) -> None:
     """Write a JSON file as a whole."""
     write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_result(path: str | Path, content: dict[str, Any]) -> None:
+    """Write a JSON object as a whole, with the mark of who wrote it."""
+    write_json(path, marked(content))

@@ -23,6 +23,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,12 @@ class JointTrainer(Trainer):
         # after the handlers, one of which may have resumed a training
         self.add_event_handler(Events.STARTED, lambda: processes.start_alike(self.networks.values(), self.state.epoch))
         self.add_event_handler(Events.EPOCH_STARTED, JointTrainer._seed_epoch)
+        self.until_end = ExitStack()
+
+    def run(self) -> None:
+        """Train. What handlers have put into ``until_end``, such as a lock, is let go, however it ends."""
+        with self.until_end:
+            super().run()
 
     def last_pair(self) -> PairState:
         """The pair of the last iteration without augmentation, as the networks, in evaluation mode, see it by now."""

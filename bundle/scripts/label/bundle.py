@@ -22,7 +22,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,9 @@ import torch
 from monai.bundle import ConfigParser
 
 from ..files.literal import literal
-from ..files.writing import write_text
+from ..files.output_folder import OutputFolder
+from ..files.whole import sync
+from ..files.writing import temporary_name, told, write_text
 from ..networks.sizes import check_multiple
 from ..networks.weights import FILES, bundle_root, load_all, save_atomically
 from ..training.config_of_run import config_parser
@@ -101,18 +102,24 @@ class LabelBundle:
             Its folder.
 
         Raises:
+            FileExistsError: another process writes a bundle there.
             FileNotFoundError: ``start_from`` holds no weights of the segmentation network.
             ValueError: they are of another network.
         """
         self._choose_weights()
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.target.parent, prefix=".tmp_") as folder:
-            bundle = Path(folder) / self.name
-            self._copy(bundle)
-            self._write_configs(bundle / "configs")
-            for name in self.networks.keys() & FILES.keys():
-                save_atomically(self.networks[name].state_dict(), bundle / "models" / FILES[name])
-            os.replace(bundle, self.target)
+        with OutputFolder(self.target.parent):
+            bundle = temporary_name(self.target)
+            try:
+                self._copy(bundle)
+                self._write_configs(bundle / "configs")
+                for name in self.networks.keys() & FILES.keys():
+                    save_atomically(self.networks[name].state_dict(), bundle / "models" / FILES[name])
+                os.replace(bundle, self.target)
+            except OSError as error:
+                raise told(error, self.target) from error
+            finally:
+                shutil.rmtree(bundle, ignore_errors=True)
+            sync(self.target.parent)
         logger.info(
             "%s is ready: start the server with `--conf models %s --conf zoo_source local`", self.target, self.name
         )

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -44,10 +45,16 @@ def save_atomically(content: Any, path: str | Path) -> None:
     Args:
         content: what ``torch.save`` takes.
         path: the file; its folder is made when it is missing.
+
+    Raises:
+        OSError: it could not be written.
     """
     # an open file, as torch writes the name it is given into what it saves, and refuses some
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # what it makes of a full disc
+            raise OSError(errno.EIO, str(error).splitlines()[0]) from error
 
 
 def find_weights(folders: Sequence[str]) -> str:

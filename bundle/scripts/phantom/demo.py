@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import shutil
 import subprocess
@@ -24,7 +25,8 @@ from pathlib import Path
 
 import fire
 
-from ..files.writing import write_json
+from ..files.output_folder import OutputFolder
+from ..files.writing import temporary_name, write_json
 from ..networks.weights import bundle_root
 from .volumes import make_phantoms
 
@@ -63,7 +65,9 @@ def clear_earlier(folder: Path) -> None:
         folder: of the training. One that is neither empty nor a demo's is left alone, and the training refuses it.
     """
     if (folder / MARKER).is_file():
-        shutil.rmtree(folder)
+        aside = temporary_name(folder)  # killed meanwhile, it would lack its mark and still hold weights
+        os.replace(folder, aside)
+        shutil.rmtree(aside)
     if not folder.is_dir() or not any(folder.iterdir()):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARKER).touch()
@@ -79,7 +83,12 @@ def demo(output_dir: str = "output/demo", seed: int = 0, max_epochs: int | None 
         max_epochs: of the training; as many as ``configs/data/phantom.yaml`` says when none are given.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    out, configs = Path(output_dir).resolve(), Path(bundle_root()) / "configs"
+    with OutputFolder(Path(output_dir).resolve()) as output:
+        _demo(output.path, seed, max_epochs)
+
+
+def _demo(out: Path, seed: int, max_epochs: int | None) -> None:
+    configs = Path(bundle_root()) / "configs"
     data, train = out / "data", out / "train"
     make_phantoms(str(data), seed=seed)
     clear_earlier(train)

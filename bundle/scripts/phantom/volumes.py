@@ -18,9 +18,8 @@ intensity with each other and with vessels that bear no label: no threshold sepa
 from __future__ import annotations
 
 import itertools
-import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +29,10 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from ..data.anatomy import EXTENT_MM, STRUCTURES, Canvas, bend, draw_heart, draw_surroundings, smooth_field
+from ..fields.volumes import save_nifti
+from ..files.manifest import PRIVATE
+from ..files.output_folder import OutputFolder, settle
+from ..files.writing import write_json
 
 # Case by case in turn: radiological, neurological, upside down, and axes in every place of the array.
 ORIENTATIONS = ("RAS", "LPS", "LAS", "RPI", "PIR", "SAL", "ASL")
@@ -147,7 +150,8 @@ def make_phantoms(
     counts = dict(labeled=num_labeled, unlabeled=num_unlabeled, validation=num_validation, test=num_test)
     if min(counts.values()) < 0 or size < 8:
         raise ValueError(f"expected no negative number of cases and a size of at least 8, found {counts}, size {size}.")
-    folder = _prepare_folder(Path(output_dir))
+    folder = Path(output_dir)
+    _refuse_other_folder(folder)
     datalist: dict = {
         "name": "DeepRS phantoms",
         "labels": {"0": "background"} | {str(label_id): name for label_id, name in STRUCTURES.items()},
@@ -157,21 +161,28 @@ def make_phantoms(
         "reference": f"drawn by DeepRS: make_phantoms with size {size}, seed {seed}",
     }
     numbers = itertools.count()
-    for split, count in counts.items():
-        datalist[split] = [_write_case(folder, next(numbers), size, seed, split != "unlabeled") for _ in range(count)]
-    return _replace(folder / "datalist.json", lambda path: path.write_text(json.dumps(datalist, indent=1) + "\n"))
+    with OutputFolder(folder, overwrite=True) as output, output.replacing(_cases_of(folder)) as new:
+        for split, count in counts.items():
+            datalist[split] = [_write_case(new, next(numbers), size, seed, split != "unlabeled") for _ in range(count)]
+        write_json(new / "datalist.json", datalist)
+        (new / MARKER).touch()
+    return folder / "datalist.json"
 
 
-def _prepare_folder(folder: Path) -> Path:
-    """Makes the folder, or clears the cases and the datalist of an earlier call out of it."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+def _refuse_other_folder(folder: Path) -> None:
+    settle(folder)
+    there = [path for path in folder.iterdir() if path.name != PRIVATE] if folder.is_dir() else []
+    if there and not (folder / MARKER).is_file():
         raise ValueError(f"{folder} holds files that are not phantoms. Name a new or an empty folder as output_dir.")
-    for name in ("images", "labels"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).touch()
-    for stale in (folder / "datalist.json", *folder.glob("images/*phantom_*"), *folder.glob("labels/*phantom_*")):
-        stale.unlink(missing_ok=True)
-    return folder
+
+
+def _cases_of(folder: Path) -> list[str]:
+    """The files of an earlier call."""
+    return [
+        path.relative_to(folder).as_posix()
+        for kind in ("images", "labels")
+        for path in folder.glob(f"{kind}/*phantom_*")
+    ]
 
 
 def _write_case(folder: Path, number: int, size: int, seed: int, is_labeled: bool) -> dict[str, str]:
@@ -190,13 +201,5 @@ def _write_case(folder: Path, number: int, size: int, seed: int, is_labeled: boo
         entry[key] = f"./{key}s/phantom_{number:03d}.nii.gz"
         volume = nib.Nifti1Image(getattr(subject, key), subject.affine)
         volume.header.set_xyzt_units("mm")
-        _replace(folder / entry[key], volume.to_filename)
+        save_nifti(volume, folder / entry[key])
     return entry
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> Path:
-    """Writes a file under another name in the same folder and then renames it, so that no half-written file is seen."""
-    unfinished = path.with_name(f"unfinished_{path.name}")
-    write(unfinished)
-    os.replace(unfinished, path)
-    return path

@@ -32,6 +32,8 @@ from ..fields.transforms import Chain, WorldTransform
 from ..fields.volumes import write_volume
 from ..fields.world import sample_at, sample_label_at
 from ..files.datalist import case_name
+from ..files.marks import KEY, written_by
+from ..files.output_folder import OutputFolder
 from ..files.writing import write_json
 from .restore import smallest_type
 
@@ -68,6 +70,7 @@ class ApplyTransform:
         fill_value: of images where they come from outside their file.
         combined: a file for the whole chain: ``.nii.gz`` for one field on the grid of ``reference``, or ``.h5`` for a
             composite of ITK.
+        overwrite: also replace files that this product did not write.
     """
 
     def __init__(
@@ -82,8 +85,10 @@ class ApplyTransform:
         inverse: bool = False,
         fill_value: float = 0.0,
         combined: str | Path | None = None,
+        overwrite: bool = False,
     ) -> None:
         self.transforms, self.output_dir, self.reference = _listed(transform), Path(output_dir), reference
+        self.output = OutputFolder(output_dir, overwrite)
         self.images, self.labels, self.points = _listed(image), _listed(label), _listed(points)
         self.coordinates, self.inverse, self.fill_value = coordinates, inverse, fill_number(fill_value)
         self.combined = None if combined is None else Path(combined)
@@ -98,25 +103,34 @@ class ApplyTransform:
             FileNotFoundError: when a file is missing, before anything is written.
             ValueError: when an argument is missing, a file is not what it is given as, two results would have one name,
                 or one would replace a file that is read; before anything is written.
+            FileExistsError: a result would replace what this product did not write, or another process writes there.
         """
         targets = self._check()
+        with self.output:
+            self.output.refuse_foreign([*map(Path.absolute, targets.values()), "summary.json"])
+            with self.output.replacing():
+                return self._apply(targets)
+
+    def _apply(self, targets: Mapping[tuple[str, Any], Path]) -> dict[str, Any]:
+        staged = {key: self.output.staged(target.absolute()) for key, target in targets.items()}
         chain = Chain([step for entry in self.transforms for step in _read_entry(entry)])
         chain = chain.inverse() if self.inverse else chain
         if self._is_composite():
             check_chain(chain.steps, self.combined)
         point_sets = {path: read_point_set(path, self.coordinates) for path in self.points}
         if self.combined or self.images or self.labels:
-            self._write_volumes(chain, targets)
+            self._write_volumes(chain, staged)
         for path, point_set in point_sets.items():
-            _transform_points(chain, point_set, path, targets["points", path])
-        summary = {
+            _transform_points(chain, point_set, path, staged["points", path])
+        summary: dict[str, Any] = {
             "transform": [dict(entry) if isinstance(entry, Mapping) else str(entry) for entry in self.transforms],
             "inverse": self.inverse,
             "written": [str(target) for target in targets.values()],
             "points_not_placed": {str(path): list(points.not_placed) for path, points in point_sets.items()},
             "inverses_of_fields": chain.report(),
+            KEY: written_by(),
         }
-        write_json(self.output_dir / "summary.json", summary)
+        write_json(self.output.staged("summary.json"), summary)
         for entry in summary["inverses_of_fields"]:
             _tell_residual(entry)
         logger.info("written to %s: %s", self.output_dir.resolve(), ", ".join(each.name for each in targets.values()))
@@ -186,13 +200,13 @@ class ApplyTransform:
     def _write_volumes(self, chain: Chain, targets: Mapping[tuple[str, Any], Path]) -> None:
         reference = None if self.reference is None else _load(self.reference)
         if self._is_composite():
-            write_chain(self.combined, chain.steps)
+            write_chain(targets["combined", self.combined], chain.steps)
         if reference is None:
             return
         affine, here = reference.affine, voxel_points(reference.shape[1:], reference.affine)
         there = chain(here)
         if self.combined and not self._is_composite():
-            write_displacement(self.combined, ras_to_lps(there - here).float(), affine)
+            write_displacement(targets["combined", self.combined], ras_to_lps(there - here).float(), affine)
         for path in self.images:
             image = _load(path)
             _warn_of_outside(there, image, path)

@@ -37,6 +37,7 @@ import torch
 from ..fields.grids import voxel_points
 from ..fields.metrics import folding_percent, jacobian_at_grid, sdlogj
 from ..fields.world import displacement_lps, moving_points, sample_at, sample_label_at
+from ..files.marks import KEY, written_by
 from ..joint.state import PairState
 from ..pictures.orientation import VIEWS, Frame
 from ..training.pair_picture import draw_pair
@@ -166,6 +167,7 @@ def _summarise(moving: Subject, fixed: Subject, result: Registered, names: Mappi
         "sdlogj": float(sdlogj(result.ddf)),
         "mean_displacement_voxels": float(result.ddf.norm(dim=1).mean()),
         "seconds": result.seconds,
+        KEY: written_by(),
     }
     logger.info(
         "registered: local NCC %(local_ncc_before).3f -> %(local_ncc_after).3f, folding "

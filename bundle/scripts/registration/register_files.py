@@ -37,7 +37,9 @@ from ..data.image_checks import check_files, fill_number
 from ..data.volumes import Volume
 from ..fields.transform_files import write_displacement, write_field_transform
 from ..fields.volumes import write_volume
-from ..files.writing import replacing_results, write_json
+from ..files.datalist import case_name
+from ..files.output_folder import OutputFolder
+from ..files.writing import write_json
 from ..joint.state import PairState
 from ..pictures.orientation import VIEWS, checked_view
 from ..training.pair_picture import write_picture
@@ -53,6 +55,15 @@ VOLUMES = ("warped", "warped_label", "jacobian", "confidence")
 
 
 RESULTS = {*(f"{name}.nii.gz" for name in VOLUMES), "picture.png", "summary.json"}
+
+
+def result_names(moving: str | Path | Volume, fixed: str | Path | Volume) -> list[str]:
+    """All files that registering one image onto another may write."""
+    names = [
+        role if isinstance(image, Volume) else case_name(image)
+        for role, image in zip(("moving", "fixed"), (moving, fixed), strict=True)
+    ]
+    return [*sorted(RESULTS), *field_files(*names)]
 
 
 class RegisterFiles:
@@ -78,6 +89,7 @@ class RegisterFiles:
         refinement: improves the field of this pair.
         device: where the networks are.
         view: of the picture: ``radiological`` (the patient's right on the left) or ``neurological``.
+        overwrite: also replace files in ``output_dir`` that this product did not write.
     """
 
     def __init__(
@@ -94,11 +106,12 @@ class RegisterFiles:
         refinement: Refinement | None = None,
         device: torch.device | str = "cpu",
         view: str = VIEWS[0],
+        overwrite: bool = False,
     ) -> None:
         self.view = checked_view(view)
         given = {"moving": moving, "fixed": fixed, "moving_label": moving_label}
         self.given = {name: source for name, source in given.items() if source is not None}
-        self.output_dir, self.preprocessing = Path(output_dir), preprocessing
+        self.output, self.preprocessing = OutputFolder(output_dir, overwrite), preprocessing
         self.networks, self.state, self.device = dict(networks), state, device
         self.refinement = refinement
         self.label_ids = sorted(int(i) for i in labels if int(i) != 0)
@@ -112,10 +125,14 @@ class RegisterFiles:
 
         Raises:
             FileNotFoundError, ValueError: see :meth:`compute`; before anything is computed.
+            FileExistsError: when a result would replace what this product did not write, or another process writes
+                there; before anything is computed.
         """
         self._check()
-        result = self._compute()
-        write_pair(self.output_dir, result)
+        with self.output:
+            self.output.refuse_foreign(result_names(self.given["moving"], self.given["fixed"]))
+            result = self._compute()
+            _place(self.output, result)
         return dict(result.summary)
 
     def compute(self) -> PairResult:
@@ -156,24 +173,32 @@ class RegisterFiles:
         return load_subject(case, self.preprocessing, self.label_ids)
 
 
-def write_pair(output_dir: str | Path, result: PairResult) -> None:
+def write_pair(output_dir: str | Path, result: PairResult, overwrite: bool = False) -> None:
     """Write all files of a pair, in the place of an earlier result.
 
     Args:
         output_dir: where they go.
         result: what registering gave.
+        overwrite: also replace files there that this product did not write.
 
     Raises:
+        FileExistsError: a result would replace what this product did not write, or another process writes there.
         ValueError: the fixed image has a grid that no ITK image can have.
     """
-    with replacing_results(output_dir, RESULTS) as folder:
+    with OutputFolder(output_dir, overwrite) as output:
+        output.refuse_foreign([*sorted(RESULTS), *field_files(result.moving.case, result.fixed.case)])
+        _place(output, result)
+
+
+def _place(output: OutputFolder, result: PairResult) -> None:
+    with output.replacing(RESULTS) as folder:
         _write_field(folder, result)  # first, as it refuses grids that no ITK image can have
         for name in VOLUMES:
             if (volume := getattr(result, name)) is not None:
                 write_volume(folder / f"{name}.nii.gz", volume, result.affine)
         write_picture(folder / "picture.png", result.picture())
         write_json(folder / "summary.json", result.summary)
-    logger.info("written to %s", Path(output_dir).resolve())
+    logger.info("written to %s", output.path.resolve())
 
 
 def _write_field(folder: Path, result: PairResult) -> None:

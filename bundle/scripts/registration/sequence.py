@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ from ..data.pair_table import pair_name, read_pair_table
 from ..files import processes
 from ..files.datalist import find_volumes
 from ..files.each_case import Failure, for_each, keep_going
+from ..files.output_folder import OutputFolder
 from ..files.tables import write_csv
 from .pair import describe_worse
+from .register_files import result_names
 
 __all__ = ["RegisterSequence"]
 
@@ -50,6 +53,8 @@ class RegisterSequence:
         fixed: the images that stay.
         moving_label: a label of the only moving image, or a folder with labels that bear the names of the images.
         pairs: a table, instead of ``moving`` and ``fixed``: see :func:`scripts.data.pair_table.read_pair_table`.
+        overwrite: also replace files in ``output_dir`` that this product did not write.
+        settings: what the results depend on besides the files: a run that was stopped goes on where these are the same.
     """
 
     def __init__(
@@ -60,8 +65,10 @@ class RegisterSequence:
         fixed: Files | None = None,
         moving_label: str | Path | None = None,
         pairs: str | Path | None = None,
+        overwrite: bool = False,
+        settings: Any = None,
     ) -> None:
-        self.register, self.output_dir = register, Path(output_dir)
+        self.register, self.output = register, OutputFolder(output_dir, overwrite, settings)
         self.moving, self.fixed, self.moving_label, self.pairs = moving, fixed, moving_label, pairs
 
     def run(self) -> list[dict[str, Any]]:
@@ -73,15 +80,15 @@ class RegisterSequence:
         Raises:
             FileNotFoundError: a table, folder or file that the options name is missing; before anything is computed.
             ValueError: the options do not say which pairs there are; before anything is computed.
+            FileExistsError: a result would replace what this product did not write, or another process writes there;
+                before anything is computed.
             RuntimeError: at the end, naming every pair that failed, and why. The others are done.
         """
         pairs = self._list_pairs()
-        results = for_each(pairs, keep_going(self._register, lambda pair: pair["name"]), "Registering")
-        rows = _table(pairs, results)
-        if processes.rank() == 0:
-            write_csv(self.output_dir / "summary.csv", rows)
+        with self.output:
+            rows, results = self._register_all(pairs)
         failures = [result for result in results if isinstance(result, Failure)]
-        logger.info("%d of %d pairs registered: %s", len(pairs) - len(failures), len(pairs), self.output_dir.resolve())
+        logger.info("%d of %d pairs registered: %s", len(pairs) - len(failures), len(pairs), self.output.path.resolve())
         done = [(pair["name"], each) for pair, each in zip(pairs, results, strict=True) if isinstance(each, Mapping)]
         if processes.rank() == 0 and (told := describe_worse(done, len(done))):
             logger.warning("%s", told)
@@ -91,13 +98,35 @@ class RegisterSequence:
             )
         return rows
 
+    def _register_all(self, pairs: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[Any]]:
+        """The rows of the table, and what became of each pair; those that went well are in place then."""
+        names = [[f"{pair['name']}/{file}" for file in _files_of(pair)] for pair in pairs]
+        self.output.refuse_foreign([*itertools.chain(*names), "summary.csv"])
+        self.output.resume([pair["name"] for pair in pairs])
+        results = for_each(pairs, keep_going(self._register, lambda pair: pair["name"]), "Registering")
+        rows = _table(pairs, results)
+        if processes.rank() == 0:
+            write_csv(self.output.staging / "summary.csv", rows)
+            self.output.place()
+        return rows, results
+
     def _register(self, pair: Mapping[str, Any]) -> dict[str, Any]:
-        return self.register(
-            moving=pair["moving"]["image"],
-            fixed=pair["fixed"]["image"],
-            moving_label=pair["moving"].get("label"),
-            output_dir=str(self.output_dir / pair["name"]),
-        ).run()
+        files = [case[key] for case in (pair["moving"], pair["fixed"]) for key in ("image", "label") if key in case]
+        if (done := self.output.finished(pair["name"], files)) is not None:
+            return done["result"]
+        folder = self.output.staging / pair["name"]
+        try:
+            summary = self.register(
+                moving=pair["moving"]["image"],
+                fixed=pair["fixed"]["image"],
+                moving_label=pair["moving"].get("label"),
+                output_dir=str(folder),
+            ).run()
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self.output.finish(pair["name"], files, summary)
+        return summary
 
     def _list_pairs(self) -> list[dict]:
         given = [name for name in ("moving", "fixed", "moving_label") if getattr(self, name) is not None]
@@ -120,6 +149,10 @@ class RegisterSequence:
         if not pairs:
             raise ValueError("--moving and --fixed are the same image: there is nothing to register.")
         return pairs
+
+
+def _files_of(pair: Mapping[str, Any]) -> list[str]:
+    return result_names(pair["moving"]["image"], pair["fixed"]["image"])
 
 
 def _list_images(files: Files) -> list[dict]:

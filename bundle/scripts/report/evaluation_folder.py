@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files.output_folder import refuse_changed, settle
 from ..files.tables import told_of
 from ..pictures.orientation import VIEWS, Frame
 from ..training.options import TASKS
@@ -50,6 +51,11 @@ ARRAYS = {
         *("moving_case", "fixed_case", "dice", "identity_dice"),
     ),
 }
+#: all that an evaluation writes, and what is made of it
+RESULTS = (
+    *("metrics.json", "segmentation.csv", "registration.csv", "landmarks.csv", "report.html", "comparison.html"),
+    *(f"examples/{task}_{rank}.npz" for task in TASKS for rank in RANKS),
+)
 CASE_KEYS = {"segmentation": ("case",), "registration": ("moving", "fixed")}
 
 
@@ -91,13 +97,19 @@ class Evaluation:
         return cases
 
 
-def read_evaluation(folder: Path, view: str = VIEWS[0]) -> Evaluation:
+def read_evaluation(folder: Path, view: str = VIEWS[0], name: str | None = None) -> Evaluation:
     """Read what the run ``evaluating`` wrote into ``folder``, to be looked at in the ``view`` of ``VIEWS``.
+
+    Args:
+        folder: the folder.
+        name: what to call it; None: as it is called.
 
     Raises:
         FileNotFoundError: if the folder or one of its files is missing; says which command writes it.
-        ValueError: if a file lacks what the report shows.
+        ValueError: if a file lacks what the report shows, or the files are not those of one evaluation.
     """
+    settle(folder)
+    refuse_changed(folder, [file for file in RESULTS if not file.endswith(".html")])
     metrics_file = _existing(folder / "metrics.json", folder)
     metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
     tasks = [task for task in TASKS if task in metrics]
@@ -107,7 +119,7 @@ def read_evaluation(folder: Path, view: str = VIEWS[0]) -> Evaluation:
         raise ValueError(f"{metrics_file} has no 'structures', found {sorted(metrics)}; run the evaluation again.")
     rows = {task: _read_rows(_existing(folder / f"{task}.csv", folder), task) for task in tasks}
     return Evaluation(
-        name=folder.resolve().name,
+        name=name or folder.resolve().name,
         date=datetime.fromtimestamp(metrics_file.stat().st_mtime).strftime("%Y-%m-%d %H:%M"),
         metrics=metrics,
         rows=rows,

@@ -26,6 +26,7 @@ from string import Template
 
 from matplotlib.figure import Figure
 
+from ..files.marks import written_by
 from ..pictures.figures import figure_to_png
 
 # Section of metrics.json -> how the page calls it. "identity" is the pair as it lies, without any registration.
@@ -56,6 +57,7 @@ PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="generator" content="$generator">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
   content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
@@ -80,6 +82,7 @@ $scripts</body>
 def page(title: str, byline: str, headline: str, body: str, scripts: str = "") -> str:
     """Return the whole page; ``title`` and ``byline`` are plain text, the other parts are HTML."""
     return PAGE.substitute(
+        generator=text(written_by()),
         title=text(title),
         byline=text(byline),
         headline=headline,

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files.output_folder import OutputFolder
 from ..files.writing import write_text
 from ..pictures.charts import dice_box_plot
 from ..pictures.orientation import VIEWS, checked_view
@@ -66,6 +67,8 @@ class Report:
         title: what stands at the top of the page.
         compare_with: folder of a second evaluation on the same test cases: the page then sets it beside the first.
         view: of the pictures: ``radiological`` (the patient's right on the left) or ``neurological``.
+        name: what the page calls the evaluation; None: as its folder is called.
+        overwrite: also replace a page that this product did not write.
     """
 
     def __init__(
@@ -74,8 +77,10 @@ class Report:
         title: str = "DeepRS evaluation",
         compare_with: str | os.PathLike | None = None,
         view: str = VIEWS[0],
+        name: str | None = None,
+        overwrite: bool = False,
     ) -> None:
-        self.view = checked_view(view)
+        self.view, self.name, self.overwrite = checked_view(view), name, overwrite
         self.folder, self.title = Path(evaluation_dir), title
         self.other = None if compare_with is None else Path(compare_with)
 
@@ -84,9 +89,22 @@ class Report:
 
         Raises:
             FileNotFoundError: if a folder or one of its files is missing.
+            FileExistsError: if there is a page that this product did not write, or another process writes there.
             ValueError: if a file lacks what the page shows, or two evaluations have nothing in common.
         """
-        evaluation = read_evaluation(self.folder, self.view)
+        if not self.folder.is_dir():
+            read_evaluation(self.folder)  # says what is missing
+        with OutputFolder(self.folder, self.overwrite) as output:
+            page_name = "report.html" if self.other is None else "comparison.html"
+            output.refuse_foreign([page_name])
+            path = self.write()
+            output.record([page_name])
+        logger.info("report written to %s", path)
+        return path
+
+    def write(self) -> Path:
+        """Write the page into a folder that this process has to itself, and return its path."""
+        evaluation = read_evaluation(self.folder, self.view, self.name)
         if self.other is None:
             path, content = self.folder / "report.html", report_html(evaluation, self.title)
         else:
@@ -94,7 +112,6 @@ class Report:
             comparison = Comparison(evaluation, read_evaluation(self.other, self.view), names)
             path, content = self.folder / "comparison.html", comparison_html(comparison, self.title)
         write_text(path, content)
-        logger.info("report written to %s", path)
         return path
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from matplotlib.image import imsave
 
+from ..files.marks import written_by
 from ..files.writing import replacing
 from ..joint.state import PairState
 from ..pictures.figures import figure_to_array, pair_figure
@@ -62,4 +63,4 @@ def draw_pair(
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
     """Write a picture (H, W, 3) of uint8 as a whole; the suffix of the path says in which format."""
     with replacing(path) as temporary:
-        imsave(temporary, picture)
+        imsave(temporary, picture, metadata={"Software": written_by()})

@@ -13,6 +13,8 @@ config, and as a record that runs nothing."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,15 @@ from monai.bundle import ConfigParser, ReferenceResolver
 from ..data.checks import DataCheck
 from ..files import processes
 from ..files.literal import literal
+from ..files.marks import KEY, written_by
+from ..files.output_folder import stamps
 from ..files.writing import write_text
+from ..networks.weights import FILES
 from .config_of_run import config_parser
 from .model_record import write_model
+
+#: the files of :class:`RecordConfig`
+CONFIG, MODEL = "config.yaml", "model.yaml"
 
 
 class RecordConfig:
@@ -62,9 +70,9 @@ class RecordConfig:
         voxel_size = None if self.data_check is None else self.data_check.voxel_size
         values = {**self.values, "voxel_size": voxel_size, "ckpt_dir": str(self.folder.resolve())}
         model = {**self.model, **{key: literal(value) for key, value in values.items()}}  # values are data
-        for name, content in (("config.yaml", self.merged), ("model.yaml", model)):
+        for name, content in ((CONFIG, self.merged), (MODEL, model)):
             if content is not None:
-                write_text(self.folder / name, to_yaml(content))
+                write_text(self.folder / name, f"# {KEY} {written_by()}\n{to_yaml(content)}")
         write_model(self.folder, self.model, voxel_size, self.parser)
 
 
@@ -78,6 +86,27 @@ def with_references(parser: ConfigParser, ids: Sequence[str], known: Mapping[str
             references = ReferenceResolver.find_refs_in_config(entries[key], id=key)
             pending += [reference.split("::")[0] for reference in references]
     return entries
+
+
+def settings_of_run(weights: str | Path, left_out: Sequence[str]) -> dict[str, Any]:
+    """What the results of a run depend on besides its inputs: a stopped run is gone on with only where it is the same.
+
+    Args:
+        weights: their folder.
+        left_out: entries of the config that say where things are and not how they are made.
+
+    Returns:
+        A hash of the merged config, files of weights with size and time, and the version.
+    """
+    parser = config_parser()
+    config = {} if parser is None else {k: v for k, v in parser.get().items() if k not in {*left_out, "_meta_"}}
+    files = sorted(path for path in Path(weights).expanduser().absolute().glob("*.pt"))
+    text = json.dumps(config, sort_keys=True, default=str)
+    return {
+        "config": hashlib.sha256(text.encode()).hexdigest(),
+        "weights": stamps(path for path in files if path.name in FILES.values()),
+        "version": written_by(),
+    }
 
 
 def to_yaml(content: Mapping[str, Any]) -> str:

@@ -83,8 +83,16 @@ class TrainState:
         if not self.path.is_file():
             if self.resume:
                 logger.info("nothing to resume in '%s': training starts from the beginning", self.path)
+                self._remove_weights()
             return
         self._go_on(engine, read_saved(self.path))
+
+    def _remove_weights(self) -> None:
+        """What an earlier training left would soon lie beside a `model.yaml` that is not its own."""
+        for path in (self.path.parent / name for name in FILES.values()):
+            if processes.rank() == 0 and path.is_file():
+                path.unlink()
+                logger.info("removed '%s', of an earlier training", path)
 
     def _go_on(self, engine: Engine, state: Mapping[str, Any]) -> None:
         if self.cases is not None and "cases" in state:
