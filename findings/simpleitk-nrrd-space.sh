@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SimpleITK 2.5.7 (ITK 5.4) reads an NRRD of any space it does not know as one in LPS, without a warning.
 #
-# Expected: the definition of the format (fields "space" of NRRD0004) has spaces that say where the patient lies, such as
+# Expected: the definition of the format (field "space" of NRRD0004) has spaces that say how the patient lies, such as
 #     right-anterior-superior, and those that do not: scanner-xyz, 3D-right-handed and 3D-left-handed. ITK's points are
 #     LPS. It turns RAS and LAS into it; of the others a reader would have to be warned.
 # Seen: they are read with the numbers of the header taken for LPS. Only the metadata NRRD_space has the true name, and
