@@ -62,6 +62,8 @@ def entries_of(name: str, command: Command, call: Call) -> tuple[Plan, dict[str,
     faults = list(_misspelt(name, call, config))
     typed: dict[str, Any] = {}
     for option, texts in call.options.items():
+        if any(fault.startswith(f"--{option}:") for fault in faults):  # misspelt, which is enough
+            continue
         try:
             typed[option] = _value(command, option, texts, get(config, option))
         except Mistake as mistake:
@@ -147,13 +149,17 @@ def _absolute(option: str, value: Any, kind: str) -> Any:
     if not EXISTS[kind](path):
         there = " It is a file." if os.path.isfile(path) else " It is a folder." if os.path.isdir(path) else ""
         what = "file or folder" if kind == ANY else kind
-        raise Mistake(f"--{option} {value}: no such {what}{'.' if there else ': ' + path}{there}{_beside(path)}")
+        raise Mistake(f"--{option} {value}: no such {what}{'' if there else ': ' + path}.{there}{_beside(path)}")
     return path
 
 
 def _beside(path: str) -> str:
     folder, name = os.path.split(path)
-    return nearest(name, os.listdir(folder)) if os.path.isdir(folder) and not os.path.exists(path) else ""
+    if not os.path.isdir(folder) or os.path.exists(path):
+        return ""
+    stem = name.partition(".")[0]  # endings are alike in a folder of images, and say nothing
+    stems = {other.partition(".")[0]: other for other in os.listdir(folder)}
+    return nearest(stem, stems, stems)
 
 
 def _place_of_results(command: Command, overlays: list[Path]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def find_config(name: str, folders: Sequence[str] = FOLDERS, option: str = "conf
             return found
     known = names(folders)
     what = "a recipe" if option == "recipe" else "a config file by its path, or of the bundle by its name"
-    near = nearest(path.stem, known)
+    beside = {file.stem: str(path.with_name(file.name)) for file in path.parent.glob("*.y*ml")} if path.suffix else {}
+    near = nearest(path.stem, [*beside, *known], beside)
     raise Mistake(
         f"--{option} {name}: no such file. Expected {what}.{near}\n`deeprs recipes` lists those of the bundle."
     )

@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 __all__ = ["Mistake", "nearest"]
 
@@ -23,7 +23,7 @@ class Mistake(Exception):
     """A mistake in the call of a command. Its text is all that is shown: what, where, expected, found, what to do."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`` Did you mean `NAME`?`` of the most similar name that there is, or nothing."""
+def nearest(name: str, known: Iterable[str], shown: Mapping[str, str] | None = None) -> str:
+    """`` Did you mean `NAME`?`` of the most similar name that there is, or nothing; ``shown``: as what it is named."""
     close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean `{close[0]}`?" if close else ""
+    return f" Did you mean `{(shown or {}).get(close[0], close[0])}`?" if close else ""

@@ -57,7 +57,8 @@ def image_of(cases):
 def test_good_cases_pass_and_are_listed(make, caplog):
     with caplog.at_level(logging.INFO):
         DataCheck(make(), (16, 16, 32), multiple=16, min_labeled=2, min_unlabeled=1).run()
-    header, a, b, u = caplog.text.splitlines()[1:]
+    header, a, b, u, verdict = caplog.text.splitlines()[1:]
+    assert verdict.endswith("no fault in 3 cases")
     assert header.split()[0] == "case"
     assert a.split()[:6] == ["a", "labeled", "8x10x9", "0.5x1x2", "RAS", "float32"]
     assert a.split()[-3:] == ["1", "2", "ok"]

@@ -55,7 +55,7 @@ CALLS: dict[str, tuple[str, ...]] = {
     "evaluate --model only_model": ("no ", "only_model/config.yaml"),
     "evaluate mydata --model listed": ("--datalist", "elsewhere.json"),
     "register a.nii.gz": ("MOVING and FIXED",),
-    "register a.nii.gz c.nii.gz": ("--fixed c.nii.gz: no such file", "Did you mean `a.nii.gz`?"),
+    "register a.nii.gz aa.nii.gz": ("--fixed aa.nii.gz: no such file", "Did you mean `a.nii.gz`?"),
     "register a.nii.gz a.nii.gz a.nii.gz": ("too many words",),
     "register --movin a.nii.gz --fixed a.nii.gz": ("--movin", "Did you mean `moving`?"),
     "apply": ("expected a TRANSFORM",),

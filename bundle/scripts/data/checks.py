@@ -109,6 +109,7 @@ class DataCheck:
             self.voxel_size = [round(float(mm), 4) for mm in np.median([one.spacing for one in seen], axis=0)]
         for text in warnings_of(seen, self.multiple):
             logger.warning("%s", text)
+        logger.info("the data check found no fault in %d cases", len(rows))
 
     def _size_faults(self) -> list[str]:
         sizes, multiple = self.spatial_size, self.multiple
@@ -232,7 +233,7 @@ class _Row:
         ids = (
             " ".join(map(str, self.ids)) if len(self.ids) <= 8 else f"{len(self.ids)} of {self.ids[0]}..{self.ids[-1]}"
         )
-        verdict = f"{len(self.faults)} faults" if self.faults else "ok"
+        verdict = f"{len(self.faults)} fault{'s' * (len(self.faults) > 1)}" if self.faults else "ok"
         measured = (self.shape, self.spacing, self.orientation, self.dtype, self.values)
         return (self.case, self.where, *measured, ids or "-", verdict)
 

@@ -8,16 +8,6 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-# Copyright 2026 The DeepRS Authors
-# Licensed under the Apache License, Version 2.0 (the "License");
-# you may not use this file except in compliance with the License.
-# You may obtain a copy of the License at
-#     http://www.apache.org/licenses/LICENSE-2.0
-# Unless required by applicable law or agreed to in writing, software
-# distributed under the License is distributed on an "AS IS" BASIS,
-# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
-# See the License for the specific language governing permissions and
-# limitations under the License.
 """What happens around the training loop: curves, pictures, the best weights, and resuming."""
 
 from __future__ import annotations
@@ -77,6 +67,7 @@ class TrainState:
         engine.add_event_handler(Events.STARTED, self._start)
         if processes.rank() == 0:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+            engine.add_event_handler(Events.COMPLETED, lambda: logger.info("written to %s", self.path.parent.resolve()))
 
     def _start(self, engine: Engine) -> None:
         check_resuming(self.path, self.resume, engine.state.max_epochs)
@@ -115,6 +106,8 @@ class TrainState:
         engine.state.best = dict(state["best"])
         _restore_random_state(state["random"])
         logger.info("resumed after epoch %d from '%s'", state["epoch"], self.path)
+        if state["epoch"] >= engine.state.max_epochs:
+            logger.info("all %d epochs are done: to train longer, raise `max_epochs`", state["epoch"])
 
     def _save(self, engine: Engine) -> None:
         check_finite(self.networks, engine)
