@@ -57,8 +57,9 @@ dataset-named:
 	@test -d "$(DATASET)" || { echo 'make train: DATASET="$(DATASET)" is not a folder. Name the one that holds your' \
 		'datalist.json, or images/ and labels/: make train DATASET=/path/to/folder' >&2; exit 2; }
 
-test: $(READY)  ## the tests of every day: minutes, no GPU
-	$(PY) -m pytest -m "not slow and not gpu" $(ARGS)
+test: JOBS ?= 2
+test: $(READY)  ## the tests of every day: minutes, no GPU: [JOBS=2]
+	$(PY) -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu" $(ARGS)
 
 test-slow: $(READY)  ## the tests that `make test` leaves out: the whole demo, spawned workers, GPU
 	$(PY) -m pytest -m "slow or gpu" $(ARGS)

@@ -193,6 +193,11 @@ def test_a_wrong_spatial_size_is_refused_with_the_multiple_and_the_nearest(make,
     assert f"The nearest are {nearest}" in text
 
 
+def test_a_size_that_leaves_the_networks_one_voxel_to_normalise_is_refused(make):
+    assert "expected a side above 16" in faults_of(make(), (16, 16, 16), multiple=16, above=16)
+    DataCheck(make(), (16, 32, 16), multiple=16, above=16).run()
+
+
 @pytest.mark.parametrize("size", [(48, 64, 48), [16, 16, 16]])
 def test_a_size_the_networks_can_halve_passes(make, size):
     DataCheck(make(), size, multiple=16).run()

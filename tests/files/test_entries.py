@@ -75,9 +75,9 @@ def faults(config: dict) -> str:
 
 def test_the_first_blocks_are_found():
     assert first_block("train")[:2] == ["dataset_dir", "datalist"] and first_block("train")[-1] == "max_pairs"
-    assert first_block("evaluate") == ["report", "refine", "landmarks", "coordinates", "ckpt_dir"]
-    assert first_block("inference")[-1] == "amp" and first_block("register")[-1] == "ckpt_dir"
-    assert first_block("apply")[-1] == "output_dir" and first_block("report")[-1] == "evaluations"
+    assert first_block("evaluate") == ["overwrite", "report", "refine", "landmarks", "coordinates", "ckpt_dir"]
+    assert first_block("inference")[-1] == "overwrite" and first_block("register")[-1] == "ckpt_dir"
+    assert first_block("apply")[-1] == "overwrite" and first_block("report")[-1] == "evaluations"
     assert first_block("prepare")[-1] == "predictions" and first_block("prepare_mmwhs")[-1] == "folds"
     assert first_block("label") == ["app_dir", "name", "start_from"] and first_block("sequence") == ["pairs"]
 
@@ -383,4 +383,4 @@ def test_the_tables_of_the_documents_have_a_row_for_each_entry():
     assert len(lines) == sum(len(load_entries(command, own=True)) + 2 for command in COMMANDS)
     assert "| `pixdim` | `null` | three numbers above 0, or null | mm | Voxel size to resample to;" in table
     assert "| `output_dir` | `output` of the bundle | a path |  | " in table
-    assert markdown_table(["report"]).count("\n| `") == 5
+    assert markdown_table(["report"]).count("\n| `") == 6

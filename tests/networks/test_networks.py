@@ -19,7 +19,7 @@ from torch import nn
 from scripts.fields.metrics import folding_percent
 from scripts.networks.discriminator import PairDiscriminator
 from scripts.networks.registration import RegistrationUNet, VoxelMorph2
-from scripts.networks.sizes import check_multiple, required_multiple
+from scripts.networks.sizes import check_multiple, required_multiple, single_voxel_side
 
 
 def images(*shape, seed=0):
@@ -246,6 +246,22 @@ def test_a_volume_of_the_required_multiple_passes_all_networks():
     assert side == 8
     for network in networks:
         assert network(*images(side, side, side)).shape[2:] == (side, side, side)
+
+
+def test_a_network_with_instance_norm_needs_more_than_one_voxel_at_its_bottom():
+    normalised = UNet(3, 1, 2, (4, 8), (2,), norm="INSTANCE").train()
+    side = single_voxel_side([normalised, VoxelMorph2()])
+    assert side == 2 and single_voxel_side([VoxelMorph2()]) == 0
+    with pytest.raises(ValueError, match="more than 1 spatial element"):
+        normalised(torch.rand(1, 1, side, side, side))
+    assert normalised(torch.rand(1, 1, side, side, 2 * side)).shape == (1, 2, side, side, 2 * side)
+
+
+def test_a_discriminator_does_not_pool_what_it_could_not_normalise():
+    discriminator = PairDiscriminator(UNet(3, 2, 1, (4, 8), (2,), norm="INSTANCE"), pool=2).train()
+    side = required_multiple([discriminator])
+    assert side == 4 and single_voxel_side([discriminator]) == 0
+    assert discriminator(*images(side, side, side)).shape[2:] == (side,) * 3
 
 
 def test_check_multiple_accepts_multiples_and_names_who_refuses():

@@ -52,6 +52,7 @@ class DataCheck:
         cases: what to check.
         spatial_size: voxels per axis of the network's grid.
         multiple: what the networks need each of them to be a multiple of.
+        above: what at least one of them has to be larger than.
         min_labeled: fewest labelled cases to train with.
         min_unlabeled: fewest unlabelled cases.
         same_grid_tolerance: how far the outermost voxels of an image and its label may lie apart, in voxels. Headers
@@ -65,6 +66,7 @@ class DataCheck:
         cases: Cases,
         spatial_size: Sequence[int],
         multiple: int = 1,
+        above: int = 0,
         min_labeled: int = 1,
         min_unlabeled: int = 0,
         same_grid_tolerance: float = GRID_TOLERANCE,
@@ -75,7 +77,7 @@ class DataCheck:
         if isinstance(spatial_size, int):
             raise ValueError(f"spatial_size {spatial_size}: expected a number for each axis: {[spatial_size] * 3}.")
         self.spatial_size = tuple(spatial_size)
-        self.multiple = multiple
+        self.multiple, self.above = multiple, above
         self.min_labeled = min_labeled
         self.min_unlabeled = min_unlabeled
         self.same_grid_tolerance = same_grid_tolerance
@@ -111,7 +113,12 @@ class DataCheck:
     def _size_faults(self) -> list[str]:
         sizes, multiple = self.spatial_size, self.multiple
         if len(sizes) == 3 and all(size > 0 and size % multiple == 0 for size in sizes):
-            return []
+            if any(size > self.above for size in sizes):
+                return []
+            return [
+                f"spatial_size {sizes}: expected a side above {self.above}, as the networks normalise over what is "
+                "left of a volume where they are coarsest, and that would be one voxel."
+            ]
         # the multiples around each size, which are one where the size is a multiple already, and never 0
         around = ((size // multiple * multiple, -(-size // multiple) * multiple) for size in sizes)
         nearest = (sorted({max(multiple, below), max(multiple, above)}) for below, above in around)

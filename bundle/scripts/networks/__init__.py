@@ -21,6 +21,6 @@ __getattr__, __all__ = lazily(
     inferers=["MovedCopiesInferer"],
     pretrained=["start_from"],
     registration=["VoxelMorph2", "RegistrationUNet"],
-    sizes=["required_multiple", "check_multiple"],
+    sizes=["required_multiple", "single_voxel_side", "check_multiple"],
     weights=["bundle_root", "find_weights", "load_all"],
 )

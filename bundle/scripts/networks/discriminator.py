@@ -28,7 +28,8 @@ class PairDiscriminator(nn.Module):
 
     Args:
         network: maps (B, 2, D, H, W) to logits (B, 1, D, H, W).
-        pool: average pooling of the inputs by this factor, and linear upsampling of the logits; 1 is off.
+        pool: average pooling of the inputs by this factor, and linear upsampling of the logits; 1 is off. Volumes so
+            small that the network would end in a single voxel, which it cannot normalise, are not pooled.
         noise_std: standard deviation of Gaussian noise added to both inputs in training; 0 is off.
 
     Raises:
@@ -55,7 +56,7 @@ class PairDiscriminator(nn.Module):
         images = torch.cat([candidate, fixed], dim=1)
         if self.training and self.noise_std > 0:
             images = images + self.noise_std * torch.randn_like(images)
-        if self.pool == 1:
+        if self.pool == 1 or max(images.shape[2:]) <= self.multiple:
             return self.network(images)
         logits = self.network(F.avg_pool3d(images, self.pool))
         return F.interpolate(logits, size=images.shape[2:], mode="trilinear")

@@ -38,6 +38,20 @@ def multiple_of(network: nn.Module) -> int:
     return math.prod(s if isinstance(s, int) else max(s) for s in strides)
 
 
+def single_voxel_side(networks: Sequence[nn.Module]) -> int:
+    """The side of a cube of which a network has a single voxel left where it is coarsest, and cannot normalise it.
+
+    Args:
+        networks: any of the networks of a config.
+
+    Returns:
+        The largest of those with instance norm; 0 where none has one.
+    """
+    pooled = [network for network in networks if getattr(network, "pool", 1) == 1]  # a discriminator sees to itself
+    normalised = [n for n in pooled if any(isinstance(m, nn.InstanceNorm3d) for m in n.modules())]
+    return max((multiple_of(network) for network in normalised), default=0)
+
+
 def check_multiple(shape: Sequence[int], multiple: int, name: str) -> None:
     """Refuse a volume whose sides are not multiples of what a network needs.
 
