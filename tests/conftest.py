@@ -116,3 +116,22 @@ def pc_reg(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with workflow(configs, dataset_dir=str(phantoms), output_dir=str(folder), **tiny(configs)) as training:
         training.run()
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of what became of the faults that tests/faults tries, by kind and command."""
+    table: dict[str, dict[str, list[int]]] = {}
+    reports = [report for each in terminalreporter.stats.values() for report in each]
+    for report in reports:
+        for name, fault in getattr(report, "user_properties", ()) if getattr(report, "when", "") == "call" else ():
+            if name == "fault":
+                kind, command, survived, silent = fault
+                for row in ("", command):
+                    counts = table.setdefault(kind, {}).setdefault(row, [0, 0, 0])
+                    counts[:] = [counts[0] + 1, counts[1] + survived, counts[2] + silent]
+    if table:
+        terminalreporter.section("faults: tried, survived, silent")
+    for kind, rows in table.items():
+        for command, counts in rows.items():
+            title = f"  {command}" if command else kind
+            terminalreporter.write_line(f"{title:44s}" + "".join(f"{count:8d}" for count in counts))

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -26,9 +25,6 @@ import pytest
 from states import Followed, Two, leftovers, put_back, state_of
 
 from scripts.alignment.affine import write_itk_transform
-
-#: (kind of fault, command) -> tried, survived, silent
-TALLY: dict[tuple[str, str], Counter] = {}
 
 
 @pytest.fixture(scope="session")
@@ -93,23 +89,10 @@ def empty_out(folder: Path) -> None:
 
 
 @pytest.fixture
-def tally():
-    """``tally(kind, command, survived, silent=False)``: count a fault, and what became of it."""
+def tally(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """``tally(kind, command, survived, silent=False)``: count a fault and what became of it, for the table at the end."""
 
     def count(kind: str, command: str, survived: bool, silent: bool = False) -> None:
-        TALLY.setdefault((kind, command), Counter()).update(tried=1, survived=int(survived), silent=int(silent))
+        record_property("fault", [kind, command, int(survived), int(silent)])
 
     return count
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not TALLY:
-        return
-    terminalreporter.section("faults: tried, survived, silent")
-    kinds = dict.fromkeys(kind for kind, _ in TALLY)
-    for kind in kinds:
-        rows = {command: count for (of, command), count in TALLY.items() if of == kind}
-        total = sum(rows.values(), Counter())
-        for name, count in [(kind, total), *((f"  {command}", count) for command, count in rows.items())]:
-            numbers = "".join(f"{count[key]:8d}" for key in ("tried", "survived", "silent"))
-            terminalreporter.write_line(f"{name:44s}{numbers}")
