@@ -65,7 +65,7 @@ def test_the_preprocessing_is_that_of_training_without_labels(name):
 @pytest.mark.parametrize(
     ("config", "component"),
     [
-        ("train.yaml", "train#handlers#5"),
+        ("train.yaml", "train#handlers#6"),
         ("train.yaml", "validate#handlers#3"),
         ("register.yaml", "register"),
         ("report.yaml", "report"),

@@ -173,7 +173,7 @@ def test_an_image_that_the_networks_could_not_use_is_left_out_and_the_others_are
     listed = cases(
         *(write_volume(tmp_path / f"{n}.nii.gz", v.astype(np.float32)) for n, v in (("a", array), ("b", good)))
     )
-    check = ImageCheck(listed, tmp_path, inference(**entries))
+    check = ImageCheck(listed, LabelMapFolder(tmp_path / "out"), inference(**entries))
     assert check.usable() == [listed[1]]
     with pytest.raises(ValueError, match=rf"(?s)1 of 2 images could not be segmented:\n'a': .*{told}"):
         check.report()
@@ -184,7 +184,7 @@ def test_an_image_that_the_networks_could_not_use_is_left_out_and_the_others_are
 )
 def test_the_remedies_that_are_told_help(entries, tmp_path, write_volume):
     (listed,) = cases(write_volume(tmp_path / "organ.nii.gz", ORGAN.astype(np.float32)))
-    assert ImageCheck([listed], tmp_path, inference(**entries)).usable() == [listed]
+    assert ImageCheck([listed], LabelMapFolder(tmp_path / "out"), inference(**entries)).usable() == [listed]
 
 
 @seen

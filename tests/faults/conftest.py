@@ -90,7 +90,7 @@ def empty_out(folder: Path) -> None:
 
 @pytest.fixture
 def tally(record_property: Callable[[str, object], None]) -> Callable[..., None]:
-    """``tally(kind, command, survived, silent=False)``: count a fault and what became of it, for the last table."""
+    """``tally(kind, command, survived, silent=False)``: count a fault, for the table at the end."""
 
     def count(kind: str, command: str, survived: bool, silent: bool = False) -> None:
         record_property("fault", [kind, command, int(survived), int(silent)])
