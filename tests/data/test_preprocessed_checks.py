@@ -209,8 +209,13 @@ def test_a_case_to_score_may_be_empty_and_one_to_train_on_not(check, tmp_path, w
     listed = json.loads((tmp_path / "datalist.json").read_text())
     write_json(tmp_path / "datalist.json", listed | {where: [listed["labeled"].pop()]})
     window = {"spatial_size": [24, 16, 16], "intensity": "window", "intensity_range": [0, 200]}
-    unlike = {"dataset_dir": str(tmp_path), "num_labeled": None, "multiple": 8}
-        fixed |= {"data_check::above": 0, "data_check::min_unlabeled": 0}
+    unlike = {
+        "dataset_dir": str(tmp_path),
+        "num_labeled": None,
+        "multiple": 8,
+        "data_check::above": 0,
+        "data_check::min_unlabeled": 0,
+    }
     caplog.clear()
     shipped("train.yaml", "data_check", **window | unlike).run()
     (told,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
