@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -26,6 +27,8 @@ from states import Followed, Two, leftovers, put_back, state_of
 
 from scripts.alignment.affine import write_itk_transform
 
+PREFIX = "deepfaults_"
+
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -34,7 +37,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if not memory.is_dir() or shutil.disk_usage(memory).free < 2**30:
         yield tmp_path_factory.mktemp("faults")
         return
-    with TemporaryDirectory(dir=memory) as folder:
+    for left in memory.glob(f"{PREFIX}*_*"):  # of sessions that were killed: gigabytes of memory
+        if not Path("/proc", left.name.split("_")[1]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=memory, prefix=f"{PREFIX}{os.getpid()}_") as folder:
         yield Path(folder)
 
 

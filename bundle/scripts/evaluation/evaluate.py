@@ -175,7 +175,7 @@ class Evaluation:
                 write_examples(folder, task, examples.get(task, []))
             write_json(folder / "metrics.json", metrics)
             if self.report:
-                Report(folder, view=self.view, name=self.output.path.resolve().name).write()
+                Report(folder, view=self.view, name=self.output.path.resolve().name).write(folder)
         logger.info("\n%s", format_table(metrics))
         logger.info("written to %s", self.output.path.resolve())
 

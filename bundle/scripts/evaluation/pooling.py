@@ -120,7 +120,7 @@ class Pool:
                 write_examples(folder, task, _examples(runs, task, rows[task]) if task in rows else [])
             write_csv(folder / "landmarks.csv", landmarks)
             write_json(folder / "metrics.json", metrics)
-            Report(folder, self.title, view=self.view, name=self.output.path.resolve().name).write()
+            Report(folder, self.title, view=self.view, name=self.output.path.resolve().name).write(folder)
         logger.info("\n%s\n%s", format_table(metrics), _format_between(metrics["between_evaluations"]))
         return metrics
 

@@ -24,7 +24,7 @@ from urllib.parse import quote
 from . import processes
 from .datalist import read_json
 from .lock import give_back, is_taken, take
-from .manifest import PRIVATE, add_to_manifest, describe, differing, is_ours, listed
+from .manifest import PRIVATE, differing, is_ours, listed
 from .placing import JOURNAL, NEW, OUTSIDE, clear_staged, commit, place, staged_files
 from .writing import clear_temporaries, told, write_json
 
@@ -84,7 +84,7 @@ class OutputFolder:
             raise told(error, self.path) from error
         self._elsewhere, self._expected = {}, set()
         try:
-            clear_temporaries(self.path)
+            clear_temporaries(self.path, self.path / PRIVATE)
             if (self.path / JOURNAL).is_file():
                 logger.warning("%s: a run was killed while it put its results in place; that is finished", self.path)
                 place(self.path)
@@ -182,11 +182,6 @@ class OutputFolder:
         for name in commit(self.path, self._elsewhere, earlier):
             logger.info("removed %s, of an earlier result", self.path / name)
         self._refuse_removed()
-
-    def record(self, names: Iterable[str]) -> None:
-        """List files in the manifest that were written in their place, one at a time."""
-        self._refuse_removed()
-        add_to_manifest(self.path, {name: describe(self.path / name) for name in names})
 
     def _refuse_removed(self) -> None:
         """Files would be made anew in a folder of this name, and lack those that were there."""

@@ -80,9 +80,14 @@ def told(error: OSError, path: Path) -> NotWritten:
     return NotWritten(error.errno or errno.EIO, f"'{path}' could not be written: {error.strerror or error}.{room}")
 
 
-def clear_temporaries(folder: Path) -> None:
-    """Remove what killed runs left in a folder, and in the folders in it: names of processes that are no more."""
-    for path in [*folder.glob(".tmp*"), *folder.glob("*/.tmp*")]:
+def clear_temporaries(folder: Path, private: Path) -> None:
+    """Remove what killed runs left in a folder, and in the folders in it: names of processes that are no more.
+
+    Args:
+        folder: may hold much of others, and is looked at no deeper.
+        private: a folder in it that holds nothing of others, looked at to the bottom.
+    """
+    for path in [*folder.glob(".tmp*"), *folder.glob("*/.tmp*"), *private.rglob(".tmp*")]:
         if (match := TEMPORARY.fullmatch(path.name)) is None or is_running(int(match[1])):
             continue
         if path.is_dir() and not path.is_symlink():

@@ -18,7 +18,7 @@ from .. import lazily
 __getattr__, __all__ = lazily(
     __name__,
     sampling=["BetaScale", "Identity", "UniformScale"],
-    state=["PairState"],
+    state=["PairState", "required_networks"],
     trainer=["JointTrainer"],
     updates=["Term", "Update"],
 )

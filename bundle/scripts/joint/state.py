@@ -16,8 +16,8 @@ random draws therefore happen once per pair however many terms share them, and n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from functools import cached_property
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -94,6 +94,11 @@ class PairState:
         return sorted(
             {name for base in cls.__mro__ for name, value in vars(base).items() if isinstance(value, cached_property)}
         )
+
+    @classmethod
+    def required(cls, tasks: Sequence[str], **settings: Any) -> list[str]:
+        """Names of the networks that must be there for tasks; ``settings`` are those of the state."""
+        return [task for task in ("segmentation", "registration") if task in tasks]
 
     def computed(self, name: str) -> torch.Tensor | None:
         """The quantity when it has been computed or carried over, else None; never computes it."""
@@ -293,3 +298,15 @@ class PairState:
         logits = self._forward("discriminator", candidates, fixed).chunk(len(names))
         self.__dict__.update(zip(names, logits, strict=True))
         return self.__dict__[name]
+
+
+def required_networks(state: Callable[..., PairState], tasks: str | Sequence[str]) -> list[str]:
+    """Names of the networks whose weights must be there for tasks, whatever the recipe.
+
+    Args:
+        state: a state class, or a partial of it.
+        tasks: ``segmentation``, ``registration``, or both.
+    """
+    kind, settings = (state.func, state.keywords) if isinstance(state, partial) else (state, {})
+    required = getattr(kind, "required", PairState.required)  # a function that makes a state says nothing
+    return required([tasks] if isinstance(tasks, str) else tasks, **settings)

@@ -50,6 +50,8 @@ class JointTrainer(Trainer):
         state: makes the state of a pair, called as :class:`scripts.joint.state.PairState` is.
         carry: quantities that survive, detached, from one group to the next.
         augmentation: MONAI dictionary transforms with one random draw for a whole pair, run on the device.
+        supplement: gives further tensors for a batch, before its augmentation, such as labels found meanwhile; where it
+            has ``attach``, it also listens to this trainer.
         output: what the engine puts out beside ``loss``: key -> quantity, as the last group that computed it left it;
             a quantity that was not computed is left out.
         postprocessing, key_train_metric, additional_metrics, train_handlers, amp, amp_kwargs: as in MONAI's trainers.
@@ -71,6 +73,7 @@ class JointTrainer(Trainer):
         state: Callable[..., PairState],
         carry: Sequence[str] = (),
         augmentation: Callable[[dict], dict] | None = None,
+        supplement: Callable[[dict], dict] | None = None,
         output: Mapping[str, str] | None = None,
         postprocessing: Callable | None = None,
         key_train_metric: dict | None = None,
@@ -83,7 +86,7 @@ class JointTrainer(Trainer):
         self.networks, self.updates = dict(networks), dict(updates)
         self.schedule = [list(group) for group in schedule]
         self.make_state, self.carry, self.outputs = state, list(carry), dict(output or {})
-        self.augmentation, self.seed = augmentation, seed
+        self.augmentation, self.supplement, self.seed = augmentation, supplement, seed
         check_wiring(self.updates, self.schedule, state, [*self.carry, *self.outputs.values()])
         super().__init__(
             device=device,
@@ -100,6 +103,8 @@ class JointTrainer(Trainer):
         # after the handlers, one of which may have resumed a training
         self.add_event_handler(Events.STARTED, lambda: processes.start_alike(self.networks.values(), self.state.epoch))
         self.add_event_handler(Events.EPOCH_STARTED, JointTrainer._seed_epoch)
+        if hasattr(supplement, "attach"):
+            supplement.attach(self)
         self.until_end = ExitStack()
 
     def run(self) -> None:
@@ -132,7 +137,10 @@ class JointTrainer(Trainer):
         for network in self.networks.values():  # a validation may have come between two iterations
             network.train()
         self._last_batch = batchdata  # MONAI takes the one in the state apart
-        batch = self._augment(to_device(batchdata, self.state.device))
+        batch = to_device(batchdata, self.state.device)
+        if self.supplement is not None:
+            batch |= self.supplement(batch)
+        batch = self._augment(batch)
         total, carried, losses, output = torch.zeros((), device=self.state.device), {}, {}, {}
         self.state.ddf = None
         for group in self.schedule:

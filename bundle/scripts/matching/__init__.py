@@ -17,4 +17,5 @@ from .. import lazily
 __getattr__, __all__ = lazily(
     __name__,
     match=["Matching"],
+    vote=["LocalVote"],
 )

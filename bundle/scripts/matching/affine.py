@@ -32,11 +32,11 @@ TURNS = 25.0  # degrees of the further starts, one each way about each axis
 
 @dataclass(frozen=True)
 class Affine:
-    """Points of the moving from points of the fixed image, in voxels: ``matrix @ (p - fixed_center) + moving_point``.
+    """Points of the moving from points of the fixed images, in voxels: ``matrix @ (p - fixed_center) + moving_point``.
 
     Args:
-        matrix: (3, 3); the identity and equal centres change nothing.
-        fixed_center, moving_point: (3,).
+        matrix: (B, 3, 3); the identity and equal centres change nothing.
+        fixed_center, moving_point: (B, 3).
     """
 
     matrix: Tensor
@@ -44,12 +44,19 @@ class Affine:
     moving_point: Tensor
 
     def __call__(self, points: Tensor) -> Tensor:
-        """Move points (..., 3)."""
-        return (points - self.fixed_center) @ self.matrix.T + self.moving_point
+        """Move points (B, D, H, W, 3), or the same (D, H, W, 3) of all: (B, D, H, W, 3)."""
+        around = points - self.fixed_center[:, None, None, None]
+        return torch.einsum("bdhwj,bij->bdhwi", around, self.matrix) + self.moving_point[:, None, None, None]
+
+    @staticmethod
+    def identity(moving: Scan, fixed: Scan) -> Affine:
+        """Voxel onto voxel."""
+        center = fixed.image.new_zeros(len(fixed.image), 3)
+        return Affine(torch.eye(3, device=center.device).repeat(len(center), 1, 1), center, center)
 
 
 def match_affine(moving: Scan, fixed: Scan, window: int = 5) -> Affine:
-    """Find the affine by which the moving image looks most like the fixed one.
+    """Find the affines by which moving images look most like fixed ones.
 
     The coarsest copies are tried from seven starts, centre on centre: as they lie, and turned each way about each axis.
     The best of them goes on.
@@ -58,32 +65,32 @@ def match_affine(moving: Scan, fixed: Scan, window: int = 5) -> Affine:
         moving, fixed: on grids with voxels of one size, which may have different shapes.
         window: of the local correlation, in voxels of the coarse copies.
     """
-    matrices = _starts(fixed.image.device)
-    shifts = torch.zeros(len(matrices), 3, device=matrices.device)
+    starts, pairs = _starts(fixed.image.device), len(fixed.image)
+    matrices, shifts = starts.repeat(pairs, 1, 1), fixed.image.new_zeros(pairs * len(starts), 3)
     for level, rate in ((COARSE, LEARNING_RATE), (FINE, LEARNING_RATE / 2)):
         matrices, shifts, losses = _descend(matrices, shifts, moving, fixed, level, rate, window)
-        best = losses.argmin()
-        matrices, shifts = matrices[best, None], shifts[best, None]
-    return Affine(matrices[0], fixed.center, moving.center + shifts[0])
+        best = losses.view(pairs, -1).argmin(dim=1) + torch.arange(pairs, device=losses.device) * (len(losses) // pairs)
+        matrices, shifts = matrices[best], shifts[best]
+    return Affine(matrices, fixed.center, moving.center + shifts)
 
 
 def _descend(
     matrices: Tensor, shifts: Tensor, moving: Scan, fixed: Scan, level: tuple[int, int], rate: float, window: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Steps from several starts side by side: matrices (B, 3, 3), shifts of the centre (B, 3), and the losses (B,)."""
-    (factor, steps), half = level, max(fixed.size) / 2
-    image, region = (volume.expand(len(matrices), -1, -1, -1, -1) for volume in fixed.pooled(factor))
-    coarse = moving.pooled(factor)[0].expand(len(matrices), -1, -1, -1, -1)
+    """Steps from the starts of all pairs side by side: matrices (N, 3, 3), shifts of the centre (N, 3), losses (N,)."""
+    (factor, steps), half, each = level, max(fixed.size) / 2, len(matrices) // len(fixed.image)
+    image, region = (volume.repeat_interleave(each, dim=0) for volume in fixed.pooled(factor))
+    coarse = moving.pooled(factor)[0].repeat_interleave(each, dim=0)
+    fixed_center, moving_center = (scan.center.repeat_interleave(each, dim=0) for scan in (fixed, moving))
     loss = LocalCorrelation(image, region, window)
-    points = grid_points(tuple(image.shape[2:]), factor, image.device) - fixed.center
+    points = grid_points(tuple(image.shape[2:]), factor, image.device)
     change, shift = torch.zeros_like(matrices, requires_grad=True), (shifts / half).requires_grad_()
     optimizer = torch.optim.Adam([change, shift], rate)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST, steps)
 
     def dissimilarity() -> Tensor:
-        turned = torch.einsum("dhwj,bij->bdhwi", points, matrices + change)
-        where = turned + (shift * half + moving.center)[:, None, None, None]
-        return loss(read(coarse, where, factor, moving.padding_mode))
+        affine = Affine(matrices + change, fixed_center, moving_center + shift * half)
+        return loss(read(coarse, affine(points), factor, moving.padding_mode))
 
     for _ in range(steps):
         optimizer.zero_grad()

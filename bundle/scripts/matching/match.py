@@ -13,25 +13,36 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .affine import match_affine
-from .scan import Scan, grid_points
+from .affine import Affine, match_affine
+from .scan import Scan, grid_points, pad_to_multiple
+from .structures import structure_affine
 from .velocity import LEVELS, Level, match_velocity
 
 __all__ = ["Matching"]
 
+logger = logging.getLogger(__name__)
+
 
 class Matching:
-    """Registers by the two images alone: an affine, then a velocity on finer and finer grids. For any anatomy.
+    """Registers pairs by optimisation: an affine, then a velocity on finer and finer grids. For any anatomy.
+
+    Class probabilities, where they are given, make the affine (without gradients, from three structures on), and with
+    ``overlap`` the field, too. A field whose velocity sees images only owes nothing but its affine to the network that
+    made the probabilities, and can teach it.
 
     Args:
         levels: stride of the velocity, pooling of the images and number of steps, coarse to fine; none: the affine.
         window: of the local correlation, in voxels.
         smoothness: weight of the squared gradient of the velocity.
+        overlap: weight of the overlap of structures (soft Dice), beside the local correlation; 0: images only.
+        similarity: weight of the local correlation.
+        affine: whether there is one; False for images that lie on each other already.
     """
 
     def __init__(
@@ -39,26 +50,49 @@ class Matching:
         levels: Sequence[Sequence[int]] = LEVELS,
         window: int = 5,
         smoothness: float = 0.3,
+        overlap: float = 0.0,
+        similarity: float = 1.0,
+        affine: bool = True,
     ) -> None:
         self.levels = [Level(*level) for level in levels]
         self.window, self.smoothness = window, smoothness
+        self.overlap, self.similarity, self.affine = overlap, similarity, affine
 
     @torch.enable_grad()
-    def __call__(self, moving: Tensor, fixed: Tensor) -> Tensor:
-        """Register one pair.
+    def __call__(
+        self, moving: Tensor, fixed: Tensor, moving_prob: Tensor | None = None, fixed_prob: Tensor | None = None
+    ) -> Tensor:
+        """Register pairs.
 
         Args:
-            moving, fixed: (1, 1, D, H, W) in [0, 1], with voxels of one size; shapes may differ.
+            moving, fixed: (B, 1, D, H, W) in [0, 1], with voxels of one size; shapes may differ.
+            moving_prob, fixed_prob: class probabilities (B, C, D, H, W) on these grids, background first.
 
         Returns:
-            The displacement (1, 3, D, H, W) on the fixed grid: voxel p comes from voxel p + u(p) of the moving image.
+            The displacement (B, 3, D, H, W) on the fixed grid: voxel p comes from voxel p + u(p) of the moving image.
         """
-        pair = Scan(moving), Scan(fixed)
-        affine = match_affine(*pair)
-        points = grid_points(pair[1].size, 1, fixed.device)
+        scans = Scan(moving), Scan(fixed)
+        known = None
+        if moving_prob is not None and fixed_prob is not None:
+            known = tuple(pad_to_multiple(prob.detach().float(), "constant") for prob in (moving_prob, fixed_prob))
+        affine = self._affine(scans, known)
+        points = grid_points(scans[1].size, 1, fixed.device)
         where = points
         if self.levels:
-            field = match_velocity(*pair, affine, self.levels, self.window, self.smoothness)
-            where = points + field[0].movedim(0, -1)
+            seen = known if self.overlap else None
+            field = match_velocity(
+                *scans, affine, self.levels, self.window, self.smoothness, seen, self.overlap, self.similarity
+            )
+            where = points + field.movedim(1, -1)
         d, h, w = fixed.shape[2:]
-        return (affine(where) - points)[:d, :h, :w].movedim(-1, 0)[None]
+        return (affine(where) - points)[:, :d, :h, :w].movedim(-1, 1)
+
+    def _affine(self, scans: tuple[Scan, Scan], known: tuple[Tensor, Tensor] | None) -> Affine:
+        if not self.affine:
+            return Affine.identity(*scans)
+        if known is not None:
+            affine, trusted = structure_affine(*known)
+            if bool(trusted.all()):
+                return affine
+            logger.warning("fewer than three structures are seen in both images: the affine is that of the images")
+        return match_affine(*scans)

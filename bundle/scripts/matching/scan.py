@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""An image as matching sees it: intensities, the region that counts, and coarser copies of both."""
+"""Images as matching sees them: intensities, the region that counts, and coarser copies of both."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Scan", "grid_points", "read"]
+__all__ = ["Scan", "grid_points", "pad_to_multiple", "read"]
 
 #: share of voxels at the lowest value from which on that is a background, as around a stripped brain
 BACKGROUND = 0.1
@@ -28,10 +28,10 @@ MULTIPLE = 4
 
 
 class Scan:
-    """One image (1, 1, D, H, W) in [0, 1] on a grid of even voxels, continued at its far ends to multiples of four.
+    """Images (B, 1, D, H, W) in [0, 1] on a grid of even voxels, continued at its far ends to multiples of four.
 
     Where a good part of the voxels has the lowest value, that is a background: it does not count, and lies around the
-    grid as well. Otherwise the image is a cut-out that goes on outside.
+    grid as well. Otherwise the image is a cut-out that goes on outside. All images of a batch are of one kind.
 
     Args:
         image: finite.
@@ -39,24 +39,21 @@ class Scan:
 
     def __init__(self, image: Tensor) -> None:
         image = image.float()
-        above = image > image.min()
+        above = image > image.amin(dim=(1, 2, 3, 4), keepdim=True)
         self.given = tuple(image.shape[2:])
         self.has_background = float((~above).float().mean()) > BACKGROUND
         self.padding_mode = "zeros" if self.has_background else "border"
-        missing = [part for side in reversed(self.given) for part in (0, -side % MULTIPLE)]
-        self.image = F.pad(image, missing, mode="constant" if self.has_background else "replicate")
-        self.region = F.pad(above.float() if self.has_background else torch.ones_like(image), missing)
+        self.image = pad_to_multiple(image, "constant" if self.has_background else "replicate")
+        self.region = pad_to_multiple(above.float() if self.has_background else torch.ones_like(image), "constant")
         self.size = tuple(self.image.shape[2:])
 
     @cached_property
     def center(self) -> Tensor:
-        """Centre of mass of what is not background, else that of the grid; (3,), voxels."""
+        """Centre of mass of what is not background, else that of the grid; (B, 3), voxels."""
         if not self.has_background:
-            return self.image.new_tensor([(side - 1) / 2 for side in self.given])
-        weight = self.image[0, 0] * self.region[0, 0]
-        axes = [torch.arange(side, dtype=weight.dtype, device=weight.device) for side in self.size]
-        sums = [weight.sum(dim=[d for d in range(3) if d != axis]) for axis in range(3)]
-        return torch.stack([(a * s).sum() / s.sum().clamp(min=1e-6) for a, s in zip(axes, sums, strict=True)])
+            return self.image.new_tensor([[(side - 1) / 2 for side in self.given]]).repeat(len(self.image), 1)
+        weight = self.image[:, 0] * self.region[:, 0]
+        return weighted_center(weight, weight.sum(dim=(1, 2, 3)))
 
     def pooled(self, factor: int) -> tuple[Tensor, Tensor]:
         """Image and region averaged over cubes of ``factor`` voxels; a quarter of a cube in the region is enough."""
@@ -64,6 +61,21 @@ class Scan:
             return self.image, self.region
         image, region = (F.avg_pool3d(volume, factor) for volume in (self.image, self.region))
         return image, (region > 0.25).float()
+
+
+def pad_to_multiple(volume: Tensor, mode: str) -> Tensor:
+    """Continue a volume (B, C, D, H, W) at its far ends so that each side is a multiple of four."""
+    missing = [part for side in reversed(volume.shape[2:]) for part in (0, -side % MULTIPLE)]
+    return F.pad(volume, missing, mode=mode) if any(missing) else volume
+
+
+def weighted_center(weight: Tensor, mass: Tensor) -> Tensor:
+    """Centre of mass (..., 3) in voxels of weights (..., D, H, W) whose sums are ``mass``."""
+    centers = []
+    for axis, others in enumerate(((-2, -1), (-3, -1), (-3, -2))):
+        along = torch.arange(weight.shape[axis - 3], dtype=weight.dtype, device=weight.device)
+        centers.append((weight.sum(dim=others) * along).sum(dim=-1) / mass.clamp(min=1e-6))
+    return torch.stack(centers, dim=-1)
 
 
 def grid_points(size: tuple[int, ...], factor: int, device: torch.device) -> Tensor:

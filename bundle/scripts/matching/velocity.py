@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A stationary velocity on finer and finer grids, by steps on the local correlation and its smoothness."""
+"""A stationary velocity on finer and finer grids, by steps on the likeness of a pair and its own smoothness."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from ..fields.warping import integrate
 from ..losses.correlation import LocalCorrelation
 from .affine import LAST, Affine
 from .scan import Scan, grid_points, read
+from .structures import overlap_loss
 
 __all__ = ["LEVELS", "Level", "match_velocity"]
 
@@ -46,10 +47,13 @@ def match_velocity(
     levels: Sequence[Level] = LEVELS,
     window: int = 5,
     smoothness: float = 0.3,
+    structures: tuple[Tensor, Tensor] | None = None,
+    overlap: float = 1.0,
+    similarity: float = 1.0,
     learning_rate: float = 0.4,
     squarings: int = 5,
 ) -> Tensor:
-    """Find the velocity whose integral, followed by the affine, makes the moving image look most like the fixed one.
+    """Find the velocities whose integrals, followed by the affines, make moving images most like fixed ones.
 
     Args:
         moving, fixed: as for the affine.
@@ -57,27 +61,37 @@ def match_velocity(
         levels: coarse to fine.
         window: of the local correlation, in voxels of the images that a level sees.
         smoothness: weight of the squared gradient of the velocity.
+        structures: class probabilities (B, C, D, H, W) of both, background first, that are to overlap as well.
+        overlap: weight of that.
+        similarity: weight of the local correlation.
         learning_rate: about how far a point moves in a step, in voxels.
         squarings: of the integration.
 
     Returns:
-        The displacement (1, 3, D, H, W) in voxels of the fixed image, before the affine: p goes to affine(p + u(p)).
+        The displacements (B, 3, D, H, W) in voxels of the fixed images, before the affine: p goes to affine(p + u(p)).
     """
     velocity = None
     for level in levels:
         size = [side // level.stride for side in fixed.size]
-        start = torch.zeros(1, 3, *size, device=fixed.image.device) if velocity is None else _resized(velocity, size)
+        start = fixed.image.new_zeros(len(fixed.image), 3, *size) if velocity is None else _resized(velocity, size)
         velocity = start.detach().requires_grad_()
         image, region = fixed.pooled(level.pooling)
-        loss = LocalCorrelation(image, region, window)
+        correlation = LocalCorrelation(image, region, window)
         coarse, _ = moving.pooled(level.pooling)
+        if structures is not None:
+            moving_prob, fixed_prob = (F.avg_pool3d(p, level.pooling) for p in structures)
         points = grid_points(tuple(image.shape[2:]), level.pooling, image.device)
         optimizer = torch.optim.Adam([velocity], learning_rate)
         decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST, level.steps)
         for _ in range(level.steps):
-            shifted = points + _displacement(velocity, level.stride, image.shape[2:], squarings)[0].movedim(0, -1)
-            warped = read(coarse, affine(shifted)[None], level.pooling, moving.padding_mode)
-            total = loss(warped).sum() + smoothness * _roughness(velocity, level.stride)
+            where = affine(points + _displacement(velocity, level.stride, image.shape[2:], squarings).movedim(1, -1))
+            total = smoothness * _roughness(velocity, level.stride)
+            if similarity:
+                warped = read(coarse, where, level.pooling, moving.padding_mode)
+                total = total + similarity * correlation(warped).sum()
+            if structures is not None:
+                carried = read(moving_prob, where, level.pooling, "zeros")
+                total = total + overlap * overlap_loss(carried, fixed_prob).sum()
             optimizer.zero_grad()
             total.backward()
             optimizer.step()
@@ -98,4 +112,5 @@ def _resized(field: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _roughness(velocity: Tensor, stride: int) -> Tensor:
-    return sum(velocity.diff(dim=axis).square().mean() for axis in (2, 3, 4)) / stride**2
+    """Summed over the pairs."""
+    return sum(velocity.diff(dim=axis).square().mean() for axis in (2, 3, 4)) * len(velocity) / stride**2

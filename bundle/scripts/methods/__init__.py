@@ -20,6 +20,7 @@ __getattr__, __all__ = lazily(
     cyclemorph=["CycleState"],
     deepatlas=["AnatomyState"],
     learned_augmentation=["AppearanceSmoothness", "LearnedAugmentationState"],
+    matched=["MatchedState"],
     perception=["GuidedState", "PerceptionState", "RegionalAgreement", "RegionalNCC"],
     semi_supervised=["CertainConsistency", "CrossPseudoState", "MeanTeacherState"],
 )

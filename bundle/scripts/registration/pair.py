@@ -31,7 +31,7 @@ from ..fields.grids import spacing_of
 from ..fields.warping import warp
 from ..fields.world import moving_points
 from ..files.datalist import case_name
-from ..joint.state import PairState
+from ..joint.state import PairState, required_networks
 from ..losses.local_ncc import LocalNCC
 from .refinement import Refinement
 
@@ -126,7 +126,7 @@ def register_pair(
     amp_dtype: torch.dtype | None = None,
     refinement: Refinement | None = None,
 ) -> Registered:
-    """Register ``moving`` onto ``fixed``; without a registration network, centre onto centre (the identity field).
+    """Register ``moving`` onto ``fixed``; where a registration network is missing, centre onto centre (no field).
 
     Args:
         moving: the subject that is pulled.
@@ -143,7 +143,7 @@ def register_pair(
     batch = {"moving_image": moving.network, "fixed_image": fixed.network}
     batch = {key: image.as_tensor()[None].to(device) for key, image in batch.items()}
     carried = None
-    if "registration" not in networks:
+    if "registration" in set(required_networks(state, ["registration"])) - networks.keys():
         carried = {"ddf": batch["fixed_image"].new_zeros(1, 3, *batch["fixed_image"].shape[2:])}
     start = time.perf_counter()
     make_state = partial(state, batch, networks, amp_dtype=amp_dtype)

@@ -97,22 +97,21 @@ class Report:
         with OutputFolder(self.folder, self.overwrite) as output:
             page_name = "report.html" if self.other is None else "comparison.html"
             output.refuse_foreign([page_name])
-            path = self.write()
-            output.record([page_name])
-        logger.info("report written to %s", path)
-        return path
+            with output.replacing() as folder:
+                self.write(folder)
+        logger.info("report written to %s", self.folder / page_name)
+        return self.folder / page_name
 
-    def write(self) -> Path:
-        """Write the page into a folder that this process has to itself, and return its path."""
+    def write(self, folder: Path) -> None:
+        """Write the page into a folder that this process has to itself."""
         evaluation = read_evaluation(self.folder, self.view, self.name)
         if self.other is None:
-            path, content = self.folder / "report.html", report_html(evaluation, self.title)
+            name, content = "report.html", report_html(evaluation, self.title)
         else:
             names = comparison_names(self.folder, self.other)
             comparison = Comparison(evaluation, read_evaluation(self.other, self.view), names)
-            path, content = self.folder / "comparison.html", comparison_html(comparison, self.title)
-        write_text(path, content)
-        return path
+            name, content = "comparison.html", comparison_html(comparison, self.title)
+        write_text(folder / name, content)
 
 
 def report_html(evaluation: Evaluation, title: str) -> str:

@@ -22,6 +22,7 @@ __getattr__, __all__ = lazily(
     options=["check_values", "is_true", "refuse_other_runs", "refuse_unread"],
     own_folders=["OwnFolders"],
     pair_handler=["PairPicture"],
+    rounds=["VoteRounds"],
     record=["RecordConfig", "settings_of_run"],
     save_weights=["LoadWeights", "SaveWeights"],
     tracking=["TrackedFiles"],
