@@ -20,7 +20,8 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
@@ -54,12 +55,13 @@ def take(lock: Path) -> None:
         FileExistsError: another process has it; names the process and its host, and the file.
     """
     lock = lock.absolute()
-    if lock not in _held:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        while not _create(lock):
-            _remove_stale(lock)
-    _held[lock] = _held.get(lock, 0) + 1
-    _handle_signals()
+    with _signals_wait():  # or one between the file and the note of it would leave the file
+        if lock not in _held:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            while not _create(lock):
+                _remove_stale(lock)
+        _held[lock] = _held.get(lock, 0) + 1
+        _handle_signals()
 
 
 def is_taken(lock: Path) -> bool:
@@ -71,12 +73,13 @@ def is_taken(lock: Path) -> bool:
 def give_back(lock: Path) -> None:
     """Give a lock back; the file is gone when it was taken once."""
     lock = lock.absolute()
-    if _held.get(lock, 0) > 1:
-        _held[lock] -= 1
-    elif _held.pop(lock, 0):
-        _unlink_own(lock)
-    if not _held:
-        _restore_signals()
+    with _signals_wait():
+        if _held.get(lock, 0) > 1:
+            _held[lock] -= 1
+        elif _held.pop(lock, 0):
+            _unlink_own(lock)
+        if not _held:
+            _restore_signals()
 
 
 def _create(lock: Path) -> bool:
@@ -179,6 +182,20 @@ def _give_back_all() -> None:
         _unlink_own(lock)
         with suppress(OSError):
             lock.parent.rmdir()
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Let signals that end a process come afterwards, where the system can hold them back."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    ending = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
 
 
 def _handle_signals() -> None:

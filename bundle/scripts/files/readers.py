@@ -220,17 +220,18 @@ READERS: dict[str, Callable[[Entry, Any], Any]] = {
 }
 
 
-def read(entry: Entry, value: Any) -> Any:
+def read(entry: Entry, value: Any, resolved: bool = False) -> Any:
     """What a value means to an entry: ``1e-4`` is a number, ``~`` the home, ``false`` is false.
 
     Args:
         entry: what it is a value of.
         value: as a YAML file or Python Fire gives it. An expression or reference of MONAI stays as it is.
+        resolved: MONAI has been through: what looks like a reference is none.
 
     Raises:
         ValueError: it is none that the entry takes; says what it takes, what was found, and what to write.
     """
-    if (value is None and entry.may_be_null) or is_left_alone(value, entry.kind):
+    if (value is None and entry.may_be_null) or (not resolved and is_left_alone(value, entry.kind)):
         return value
     try:
         return READERS[entry.kind](entry, value)

@@ -56,7 +56,7 @@ def checked_tasks(tasks: str | Collection[str]) -> tuple[str, ...]:
     Raises:
         ValueError: names what is no task.
     """
-    return tuple(read(load_entries()["tasks"], tasks if isinstance(tasks, str) else list(tasks)))
+    return tuple(read(load_entries()["tasks"], tasks if isinstance(tasks, str) else list(tasks), resolved=True))
 
 
 def is_true(value: bool | int | str, option: str) -> bool:
@@ -69,7 +69,7 @@ def is_true(value: bool | int | str, option: str) -> bool:
     Raises:
         ValueError: it is something else.
     """
-    return read(Entry(option, "truth", help=""), value)
+    return read(Entry(option, "truth", help=""), value, resolved=True)
 
 
 def check_values() -> None:
