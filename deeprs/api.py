@@ -35,6 +35,7 @@ from .bundle.scripts.files.errors import root_cause
 from .bundle.scripts.networks.inferers import MovedCopiesInferer
 from .bundle.scripts.networks.weights import find_weights, load_weights
 from .bundle.scripts.training.model_record import read_model
+from .plans import NO_MODEL
 from .results import LabelMap, Registration, Volume, registration_of
 
 __all__ = ["LabelMap", "Registration", "Volume", "register", "segment"]
@@ -77,7 +78,7 @@ def register(
         moving: the image that is pulled.
         fixed: the image that stays; the result lies on its grid.
         model: the folder that a training wrote, of which nothing is run; or its ``model.yaml``, which is a program;
-            None: the weights that come with DeepRS.
+            None: the weights that come with DeepRS; ``none``: by the two images alone, for any anatomy.
         moving_label: a label map on the grid of ``moving``, to be carried along.
         refine: steps of optimisation on this pair's field, after the network's guess.
         fill_value: of the warped image where it comes from outside the moving one: 0 for MR, -1024 for CT.
@@ -167,7 +168,9 @@ def _parser(
 ) -> ConfigParser:
     """A config of the bundle with the model, whose components come from this package; nothing is built yet."""
     files, declared, folder = [BUNDLE / "configs" / config], {}, None
-    if model is not None:
+    if model == NO_MODEL and config == "register.yaml":
+        files.append(BUNDLE / "configs" / "run" / "no_model.yaml")
+    elif model is not None:
         folder = Path(model).expanduser()
         if folder.is_file():  # a program, and named
             files, folder = [*files, folder], folder.parent

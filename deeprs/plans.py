@@ -25,6 +25,8 @@ from .parse import Call, is_expression
 
 __all__ = ["Plan", "absolute", "base", "overlays_of"]
 
+#: the word for none
+NO_MODEL = "none"
 #: the weights that come with the bundle
 SHIPPED = {"ckpt_dir": str(CONFIGS.parent / "models")}
 
@@ -156,10 +158,16 @@ def plan_label(call: Call, overlays: Sequence[Path]) -> Plan:
 def with_model(config: str, model: str | None) -> tuple[list[Path], dict[str, Any], Path | None]:
     """A config and what is set, with the model of a training, or with the weights that the config itself names.
 
+    ``none`` is no model: images are registered by themselves.
+
     Last comes the file of the model where it was found in a folder, and nothing in it is to be run.
     """
     if model is None:
         return base(config), SHIPPED, None
+    if model == NO_MODEL and not Path(absolute(model)).exists():
+        if config != "register":
+            raise Mistake(f"--model {NO_MODEL} is for `deeprs register`: nothing can be segmented without a model.")
+        return base("register", "run/no_model"), {}, None
     file = model_file(model)
     weights = any(file.parent.glob("model*.pt"))  # else those that model.yaml names, which lie elsewhere
     declared = file if Path(absolute(model)).is_dir() else None

@@ -49,7 +49,7 @@ class Matching:
         self,
         levels: Sequence[Sequence[int]] = LEVELS,
         window: int = 5,
-        smoothness: float = 0.3,
+        smoothness: float = 0.2,
         overlap: float = 0.0,
         similarity: float = 1.0,
         affine: bool = True,

@@ -37,7 +37,7 @@ class Level(NamedTuple):
     steps: int
 
 
-LEVELS = (Level(4, 2, 20), Level(2, 2, 20), Level(2, 1, 15))
+LEVELS = (Level(4, 2, 30), Level(2, 2, 30), Level(2, 1, 20))
 
 
 def match_velocity(
@@ -46,7 +46,7 @@ def match_velocity(
     affine: Affine,
     levels: Sequence[Level] = LEVELS,
     window: int = 5,
-    smoothness: float = 0.3,
+    smoothness: float = 0.2,
     structures: tuple[Tensor, Tensor] | None = None,
     overlap: float = 1.0,
     similarity: float = 1.0,

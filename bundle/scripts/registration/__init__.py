@@ -21,4 +21,5 @@ __getattr__, __all__ = lazily(
     register_files=["RegisterFiles"],
     restore=["Restore"],
     sequence=["RegisterSequence"],
+    whole_images=["WholeImages"],
 )

@@ -17,13 +17,16 @@ disk, and every image and label is interpolated once, from its own file.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from ..data.ids import whole_ids
 from ..data.image_checks import check_files, fill_number
+from ..data.readers import load_volume
 from ..data.volumes import Volume
 from ..fields.transform_files import write_displacement, write_field_transform
 from ..fields.volumes import write_volume
@@ -70,10 +73,10 @@ class RegisterFiles:
         moving: the image that is pulled: a path, or a volume in memory.
         fixed: the image that stays, likewise.
         output_dir: where the files go.
-        preprocessing: as in training.
+        preprocessing: as in training; where it has ``for_pair``, that of the pair.
         networks: ``registration``, and whatever else the state of the recipe reads.
         state: makes the state of a pair.
-        labels: ids of the structures -> names.
+        labels: ids of the structures -> names; None: those that ``moving_label`` holds.
         moving_label: a label of the moving image, likewise.
         fill_value: intensity of the warped image where it comes from outside the moving one (-1024 for CT).
         refinement: improves the field of this pair.
@@ -90,7 +93,7 @@ class RegisterFiles:
         preprocessing: Callable,
         networks: Mapping[str, torch.nn.Module],
         state: Callable[..., PairState],
-        labels: Mapping[str, str],
+        labels: Mapping[str, str] | None,
         moving_label: str | Path | Volume | None = None,
         fill_value: float = 0.0,
         refinement: Refinement | None = None,
@@ -104,7 +107,7 @@ class RegisterFiles:
         self.output, self.preprocessing = OutputFolder(output_dir, overwrite), preprocessing
         self.networks, self.state, self.device = dict(networks), state, device
         self.refinement = refinement
-        self.label_ids = sorted(int(i) for i in labels if int(i) != 0)
+        self.label_ids = None if labels is None else sorted(int(i) for i in labels if int(i) != 0)
         self.fill_value = fill_number(fill_value)
 
     def run(self) -> dict[str, Any]:
@@ -149,18 +152,29 @@ class RegisterFiles:
         check_files(self.given.items())
 
     def _compute(self) -> PairResult:
-        moving, fixed = (self._subject(role) for role in ("moving", "fixed"))
+        images = self.given["moving"], self.given["fixed"]
+        for_pair = getattr(self.preprocessing, "for_pair", None)
+        preprocessing = self.preprocessing if for_pair is None else for_pair(*images)
+        label_ids = self._ids_of_label() if self.label_ids is None else self.label_ids
+        moving, fixed = (self._subject(role, preprocessing, label_ids) for role in ("moving", "fixed"))
         registered = register_pair(moving, fixed, self.networks, self.state, self.device, refinement=self.refinement)
         names = {role: _name(role, self.given[role]) for role in ("moving", "fixed")}
-        return pair_result(moving, fixed, registered, self.label_ids, self.fill_value, names, self.view)
+        return pair_result(moving, fixed, registered, label_ids, self.fill_value, names, self.view)
 
-    def _subject(self, role: str) -> Subject:
+    def _ids_of_label(self) -> list[int]:
+        if (source := self.given.get("moving_label")) is None:
+            return []
+        volume = source.as_image("moving_label") if isinstance(source, Volume) else load_volume(str(source))
+        ids = np.unique(whole_ids(np.asarray(volume)))
+        return [int(i) for i in ids if i > 0 and i == int(i)]  # whatever else is there is refused with its voxels
+
+    def _subject(self, role: str, preprocessing: Callable, label_ids: Sequence[int]) -> Subject:
         case = {"image": self.given[role]}
         if isinstance(case["image"], Volume):
             case["case"] = role
         if f"{role}_label" in self.given:
             case["label"] = self.given[f"{role}_label"]
-        return load_subject(case, self.preprocessing, self.label_ids)
+        return load_subject(case, preprocessing, label_ids)
 
 
 def write_pair(output_dir: str | Path, result: PairResult, overwrite: bool = False) -> None:

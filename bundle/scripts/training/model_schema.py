@@ -34,7 +34,7 @@ __all__ = ["FIELDS", "FORMAT", "check_model"]
 
 FORMAT = "DeepRS model 1"
 #: rooms whose classes a record may name, as `scripts.ROOM.NAME`: they compute, and touch no file
-ROOMS = ("losses", "networks", "joint", "methods")
+ROOMS = ("losses", "matching", "networks", "joint", "methods")
 #: and of other libraries, by their module: none of them downloads, or runs what it is given
 OTHERS = {
     "monai.networks.nets": (

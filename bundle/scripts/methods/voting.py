@@ -1,0 +1,174 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Segmentation by the labelled cases themselves: carried onto each image, where they vote, in place of the network."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.inferers import Inferer, SimpleInferer
+from torch import Tensor, nn
+
+from ..data.cases import load_cases
+from ..data.readers import load_volume
+from ..data.transforms import LabelsToClassesd, preprocess
+from ..data.volumes import lay_label
+from ..fields.grids import voxel_points
+from ..fields.world import sample_label_at
+from ..matching.match import Matching
+from ..matching.vote import WEIGHTINGS, Atlas, LocalVote, carry
+from ..networks.weights import read_saved
+
+__all__ = ["VotedSegmentation", "voted", "with_votes"]
+
+logger = logging.getLogger(__name__)
+
+CACHED = 2**31  # bytes of probabilities that are kept: an image comes again in each of its pairs
+LEAST = 1e-4  # of a probability: the logarithm of 0 is none
+
+
+class VotedSegmentation(nn.Module):
+    """A segmentation network whose answer is what labelled images say, once they are carried onto the image.
+
+    The network is asked first: its classes make the affine, and count with their share. An image that is one of the
+    labelled ones does not vote on itself.
+
+    Args:
+        network: gives logits (B, C, D, H, W) of images (B, 1, D, H, W).
+        atlases: the labelled images.
+        num_classes: with background.
+        matching: carries them, by the images.
+        vote: joins them.
+        inferer: applies the network.
+        share: of the vote, from 0 (the network alone) to 1 (the vote alone), in a product of probabilities.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        atlases: Sequence[Atlas],
+        num_classes: int,
+        matching: Matching,
+        vote: LocalVote,
+        inferer: Inferer | None = None,
+        share: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.inferer = SimpleInferer() if inferer is None else inferer
+        self.network, self.atlases, self.num_classes = network, list(atlases), num_classes
+        self.matching, self.vote, self.share = matching, vote, share
+        self._known: OrderedDict[tuple, Tensor] = OrderedDict()
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> Tensor:
+        """Logarithms of class probabilities (B, C, D, H, W): logits like any others."""
+        return torch.cat([self._of_one(one[None].float()) for one in image])
+
+    def _of_one(self, image: Tensor) -> Tensor:
+        key = (tuple(image.shape), hash(image.cpu().numpy().tobytes()))
+        if key not in self._known:
+            self._known[key] = self._asked(image)
+            while sum(found.numel() * found.element_size() for found in self._known.values()) > CACHED:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key]
+
+    def _asked(self, image: Tensor) -> Tensor:
+        own = self.inferer(image, self.network).float().log_softmax(dim=1)
+        others = [atlas for atlas in self.atlases if not torch.equal(atlas.image, image)]
+        with torch.autocast(image.device.type, enabled=False):
+            voted = self.vote(carry(others, image, own.exp(), self.num_classes, self.matching)).clamp(min=LEAST).log()
+        return (self.share * voted + (1 - self.share) * own).log_softmax(dim=1)
+
+
+def voted(
+    network: nn.Module,
+    vote: str | Path | None,
+    preprocessing: Callable,
+    labels: Mapping[str, str],
+    folder: str | Path,
+    num_labeled: int | None = None,
+    fold: int = 0,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    inferer: Inferer | None = None,
+    share: float = 1.0,
+) -> nn.Module:
+    """Let the labelled cases of a data set answer in place of a segmentation network.
+
+    Args:
+        network: for segmentation.
+        vote: a folder or datalist with labelled cases; None: the network stays as it is.
+        preprocessing: of images.
+        labels: ids of the structures -> names.
+        folder: of the weights; ``votes.pt`` in it says which way to join votes its training chose.
+        num_labeled, fold, seed: which labelled cases, as :func:`scripts.data.cases.load_cases` chooses them.
+        device: where the network is.
+        inferer, share: as for :class:`VotedSegmentation`.
+
+    Raises:
+        FileNotFoundError: there is no such data set.
+        ValueError: it has no labelled case, or one with other structures.
+    """
+    if vote is None:
+        return network
+    source = Path(vote)
+    is_list = source.suffix == ".json"
+    cases = load_cases(
+        source.parent if is_list else source,
+        datalist=source if is_list else None,
+        labels=labels,
+        num_labeled=num_labeled,
+        fold=fold,
+        seed=seed,
+    )
+    if not cases.labeled:
+        raise ValueError(f"--vote {vote}: there is no labelled case that could vote.")
+    ids = sorted(int(i) for i in labels if int(i) != 0)
+    atlases = [_atlas(case, preprocessing, ids, device) for case in cases.labeled]
+    join = _chosen(Path(folder))
+    names = ", ".join(atlas.case for atlas in atlases)
+    logger.info("labelled cases vote on each image, joined by %s: %s", join, names)
+    return VotedSegmentation(network, atlases, len(ids) + 1, Matching(), LocalVote(join), inferer, share).eval()
+
+
+def with_votes(networks: Mapping[str, nn.Module], vote: str | Path | None, **settings: Any) -> dict[str, nn.Module]:
+    """The same for loaded networks by name: ``segmentation`` answers by votes; ``settings`` are those of :func:`voted`.
+
+    Raises:
+        ValueError: there is no segmentation network, by whose classes labelled cases could be carried.
+    """
+    if vote is None:
+        return dict(networks)
+    if "segmentation" not in networks:
+        raise ValueError(f"--vote {vote}: there is no segmentation network, by whose classes labels could be carried.")
+    return {**networks, "segmentation": voted(networks["segmentation"], vote, **settings)}
+
+
+def _chosen(folder: Path) -> str:
+    path = folder / "votes.pt"
+    return read_saved(path)["weighting"] if path.is_file() else WEIGHTINGS[0]
+
+
+def _atlas(case: Mapping[str, str], preprocessing: Callable, ids: Sequence[int], device: torch.device | str) -> Atlas:
+    """A labelled case on the networks' grid; each class of its label linearly, and the strongest wins."""
+    image = preprocess(preprocessing, case["image"], case["case"])
+    classes = LabelsToClassesd(keys=["label"], label_ids=ids)({"label": load_volume(case["label"])})["label"]
+    classes = lay_label(classes, load_volume(case["image"]), case["case"])
+    affine = torch.as_tensor(image.affine, dtype=torch.float64)
+    label = sample_label_at(classes.as_tensor(), classes.affine, voxel_points(image.shape[1:], affine))
+    return Atlas(case["case"], image.as_tensor()[None].float().to(device), label[None].to(device))
