@@ -41,7 +41,7 @@ from tqdm import tqdm
 
 from benchmarks import ROOT
 from benchmarks.runs.records import RESULTS, dice_by_case, provenance, run_all, write_record
-from benchmarks.tools.classical_tools import PACKAGES, TOOLS
+from benchmarks.tools.classical_tools import OWN, PACKAGES, TOOLS
 from benchmarks.tools.label_fusion import VOTES, majority_vote
 from scripts.data.cases import Cases, load_cases
 from scripts.data.pairs import read_pairs
@@ -174,7 +174,7 @@ def measure(
     tool, _, vote = method.partition("_")
     if tool not in TOOLS or (vote and vote not in VOTES):
         raise ValueError(f"no method '{method}': expected a tool of {[*TOOLS]}, alone or with a vote of {[*VOTES]}.")
-    fields = Fields(tool, folder, python)
+    fields = Fields(tool, folder, Path(sys.executable) if tool == OWN else python)
     task = "segmentation" if vote else "registration"
     names = ("case",) if vote else ("moving", "fixed")
     rows = segment_cases(cases, fields, vote) if vote else register_pairs(pairs, cases, fields)
@@ -204,7 +204,8 @@ def run(
     Args:
         dataset: name of the folder of results.
         dataset_dir: where the data lie; its ``test_pairs.json`` is used when there is one.
-        methods: tools (none, affine, bspline, syn, greedy), and tools with votes (greedy_majority, greedy_weighted).
+        methods: tools (none, affine, bspline, syn, greedy; matching, of DeepRS itself), and tools with votes
+            (greedy_majority, greedy_weighted).
         num_labeled: atlases of a vote, the first labelled cases.
         max_pairs: without ``test_pairs.json``, so many of the pairs of test cases are drawn, as ``evaluating`` does.
         python: interpreter that has the packages; else that of ``make classical-env``, else this one.

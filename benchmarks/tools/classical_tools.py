@@ -48,6 +48,8 @@ from scripts.files.writing import replacing
 
 logger = logging.getLogger("classical")
 
+#: the tool that is of this project, and runs in its environment
+OWN = "matching"
 #: distance of the control points of the B-spline, in voxels of the fixed image
 GRID_SPACING = 10.0
 #: greedy: local NCC in windows of 5 voxels, iterations from coarse to fine. Of ten settings the best on 20 pairs of
@@ -109,11 +111,24 @@ def greedy(moving: Path, fixed: Path, folder: Path) -> np.ndarray:
     return _read_field(composed)
 
 
+def matching(moving: Path, fixed: Path, folder: Path) -> np.ndarray:
+    """Register as ``deeprs register --model none`` does; arguments and result as of ``no_registration``."""
+    import deeprs
+
+    return deeprs.register(moving, fixed, model="none", device="cpu").displacement.array
+
+
 Tool = Callable[[Path, Path, Path], np.ndarray]
 #: the tools by the name of their method, and the package that each needs
-TOOLS: dict[str, Tool] = {"none": no_registration, "affine": affine, "bspline": bspline, "syn": syn, "greedy": greedy}
-PACKAGES = {"affine": "itk-elastix", "bspline": "itk-elastix", "syn": "antspyx", "greedy": "picsl-greedy"}
-MODULES = {"itk-elastix": "itk", "antspyx": "ants", "picsl-greedy": "picsl_greedy"}
+TOOLS: dict[str, Tool] = {
+    **{"none": no_registration, "affine": affine, "bspline": bspline, "syn": syn, "greedy": greedy},
+    "matching": matching,
+}
+PACKAGES = {
+    **{"affine": "itk-elastix", "bspline": "itk-elastix", "syn": "antspyx", "greedy": "picsl-greedy"},
+    OWN: "deeprs",
+}
+MODULES = {"itk-elastix": "itk", "antspyx": "ants", "picsl-greedy": "picsl_greedy", "deeprs": "deeprs"}
 
 
 def _elastix(moving: Path, fixed: Path, stages: list[str]) -> np.ndarray:
