@@ -96,7 +96,10 @@ def register(
     images = {role: _source(image, role) for role, image in images.items() if image is not None}
     parser = _parser("register.yaml", model, device, {**images, "refine": refine, "fill_value": fill_value})
     result = parser.get_parsed_content("register").compute()
-    return registration_of(result, _labels(parser))
+    labels = _labels(parser)
+    if not labels and result.warped_label is not None:
+        labels = {int(i): str(i) for i in np.unique(np.asarray(result.warped_label)) if i}
+    return registration_of(result, labels)
 
 
 @_the_cause_alone()
@@ -208,4 +211,6 @@ def _moved_here(content: Any) -> Any:
 
 def _labels(parser: ConfigParser) -> dict[int, str]:
     labels = parser.get_parsed_content("labels")
+    if labels is None:  # ids without names
+        return {}
     return {int(label_id): name for label_id, name in labels.items() if int(label_id) != 0}

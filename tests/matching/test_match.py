@@ -80,7 +80,7 @@ def test_a_smooth_field_is_found_without_a_fold():
 def test_the_same_image_twice_hardly_moves():
     image = blobs(grid_points(SIZE, 1, torch.device("cpu")))
     ddf = Matching()(image, image)
-    assert float(ddf.norm(dim=1)[image[0] > 0.05].max()) < 0.3
+    assert float(ddf.norm(dim=1)[image[0] > 0.05].max()) < 0.4
 
 
 def test_without_levels_the_field_is_the_affine():
