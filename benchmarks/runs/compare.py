@@ -28,6 +28,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,9 @@ from benchmarks.runs.tables import REFERENCE, figures_of, grouped, markdown, str
 from scripts.files.writing import write_json
 
 logger = logging.getLogger("compare")
+
+#: what a record with ``--vote`` has behind the name of its method
+VOTED = "voted"
 
 # two runs at a time may have their first run in common
 _locks: dict[Path, threading.Lock] = defaultdict(threading.Lock)
@@ -164,6 +168,20 @@ def measure(plan: Plan, dataset_dir: Path) -> None:
     record["cases"] = dice_of_run(plan.work)
     write_record(plan.result, record)
     logger.info("%s: %s", plan.name, {name: round(mean, 2) for name, (mean, _) in figures_of(record).items()})
+    if (plan.work / "votes.pt").is_file():
+        _measure_with_votes(plan, dataset_dir, record)
+
+
+def _measure_with_votes(plan: Plan, dataset_dir: Path, record: Mapping[str, Any]) -> None:
+    """The same weights with ``--vote``, as a record of its own."""
+    folder = plan.work / VOTED
+    further = {"vote": dataset_dir, "output_dir": folder, "ckpt_dir": plan.work}
+    method = f"{plan.method}_{VOTED}"
+    seconds = evaluate(plan, dataset_dir, **further)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics.pop("config")
+    further = {"method": method, "evaluate_seconds": seconds, "metrics": metrics, "cases": dice_of_run(folder)}
+    write_record(plan.result.with_name(plan.result.name.replace(plan.method, method, 1)), {**record, **further})
 
 
 def run(

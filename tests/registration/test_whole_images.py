@@ -12,6 +12,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -35,10 +38,9 @@ def test_the_grid_holds_both_images_in_even_voxels():
     moving = BundleVolume(np.zeros((40, 30, 20), np.float32), np.diag([1.0, 1, 3, 1]))
     fixed = BundleVolume(np.zeros((20, 50, 30), np.float32), np.diag([2.0, 1, 0.5, 1]))
     steps = WholeImages().for_pair(moving, fixed)
-    size = steps.transforms[-2].cropper.roi_size if hasattr(steps.transforms[-2], "cropper") else None
     out = steps({"image": moving.as_image("x")}, start=1)["image"]
     assert np.allclose(np.diag(out.affine)[:3], 1.0)
-    assert tuple(out.shape[1:]) == (40, 52, 60), size
+    assert tuple(out.shape[1:]) == (40, 52, 60)
 
 
 def test_larger_images_are_worked_on_in_larger_voxels():
@@ -69,9 +71,6 @@ def test_without_a_model_two_images_find_each_other(pair):
 
 
 def test_the_command_writes_what_the_function_gives(pair, tmp_path):
-    import subprocess
-    import sys
-
     for name, volume in zip(("a", "b"), pair, strict=True):
         nib.save(nib.Nifti1Image(volume.array, volume.affine), tmp_path / f"{name}.nii.gz")
     words = ["register", "a.nii.gz", "b.nii.gz", "--model", "none", "--out", "out"]

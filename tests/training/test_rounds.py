@@ -12,8 +12,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 import torch
 from monai.data import DataLoader
@@ -123,6 +121,3 @@ def test_a_pair_that_has_a_label_keeps_it(uninterrupted):
     assert rounds({"fixed_case": ["a", "b"], "fixed_image": image})["fixed_label"].shape == (2, 1, 16, 16, 16)
     assert rounds({"fixed_case": ["a", "m"], "fixed_image": image}) == {}
     assert rounds({"fixed_case": ["a", "b"], "fixed_image": image, "fixed_label": image}) == {}
-
-
-_ = partial
