@@ -88,6 +88,9 @@ def tiny(configs: Sequence[str]) -> dict[str, Any]:
             entries |= TINY_SIZES.get(found, {})
     if merged["train"]["sampler"]["kinds"].get("unlabeled_labeled"):
         entries["seed"] = 15  # draws a labelled fixed and a labelled moving image for the first two iterations
+    if "vote_epochs" in merged:  # from the first iteration on, and quickly
+        quick = {f"{name}::matching::levels": [[4, 2, 1]] for name in ("votes", "state")}
+        entries |= {"vote_epochs": [1], **quick}
     return entries
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from bundle_runs import CONFIGS, tiny, workflow
+from ignite.engine import Events
 
 from scripts.joint.trainer import JointTrainer, to_device
 from scripts.joint.updates import Term
@@ -59,6 +60,10 @@ def test_each_term_reaches_the_network_of_its_update_and_no_other(method, phanto
         trainer = training.parser.get_parsed_content("train::trainer")
     trainer.state.iteration = LATE
     batches = [to_device(batch, trainer.state.device) for batch in trainer.data_loader]
+    if trainer.supplement is not None:
+        trainer.state.epoch = 1
+        trainer.fire_event(Events.EPOCH_STARTED)
+        batches = [batch | trainer.supplement(batch) for batch in batches]
     for name, update in trainer.updates.items():
         terms = dict(update.terms)
         assert any(term.weight for term in terms.values())

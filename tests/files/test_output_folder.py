@@ -265,3 +265,17 @@ def test_a_writer_that_writes_nothing_is_an_error_that_names_the_file(tmp_path):
     with pytest.raises(NotWritten, match="No such file"), replacing(path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_left_half_written_deep_in_what_lies_ready_is_cleared(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with OutputFolder(tmp_path, settings="same") as output:
+        output.resume()
+        (output.staging / "images").mkdir()
+        (output.staging / "images" / "whole.csv").write_text("1")
+        (output.staging / "images" / f".tmp{ended.pid}_half.csv").write_text("")
+    with OutputFolder(tmp_path, settings="same") as output:
+        output.resume()
+        output.place()
+    assert (tmp_path / "images" / "whole.csv").is_file() and list(tmp_path.rglob(".tmp*")) == []
