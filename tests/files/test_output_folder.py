@@ -279,3 +279,23 @@ def test_what_a_killed_run_left_half_written_deep_in_what_lies_ready_is_cleared(
         output.resume()
         output.place()
     assert (tmp_path / "images" / "whole.csv").is_file() and list(tmp_path.rglob(".tmp*")) == []
+
+
+def test_a_signal_while_the_lock_is_made_waits_until_it_is_known_whose_it_is(tmp_path):
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "from scripts.files import lock\n"
+        "make = lock._create\n"
+        "def and_a_signal(path):\n"
+        "    made = make(path)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return made\n"
+        "lock._create = and_a_signal\n"
+        "lock.take(pathlib.Path(sys.argv[1]))\n"
+        "sys.exit('it went on')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(BUNDLE)}
+    lock = tmp_path / ".deeprs" / "lock"
+    done = subprocess.run([sys.executable, "-c", code, str(lock)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 143, done.stderr
+    assert not lock.exists()
