@@ -30,7 +30,7 @@ import fire
 from benchmarks import ROOT
 from benchmarks.documents import reference
 from benchmarks.runs import claims, compare, overview
-from benchmarks.studies import confidence, fusion, lessons, refinement
+from benchmarks.studies import confidence, fusion, lessons, matching, refinement
 from scripts.files.writing import write_text
 
 DOCUMENTS = (
@@ -47,6 +47,7 @@ COMMANDS = {
     "studies.confidence": {"table": confidence.table},
     "studies.fusion": {"table": fusion.table},
     "studies.lessons": {"table": lessons.table},
+    "studies.matching": {"table": matching.table},
     "studies.refinement": {"table": refinement.table},
 }
 _PRINTED = re.compile(
