@@ -65,7 +65,7 @@ def dice_by_case(task: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]
     dice: dict[str, list[float | None]] = {}
     for row in rows:
         names[tuple(row[key] for key in NAMES[task])] = None
-        value = float(row["dice"] or "nan")
+        value = float("nan" if row["dice"] in ("", None) else row["dice"])
         dice.setdefault(row["structure"], []).append(round(value, 4) if np.isfinite(value) else None)
     columns = zip(*names, strict=True)
     return {**{key: list(column) for key, column in zip(NAMES[task], columns, strict=True)}, "dice": dice}

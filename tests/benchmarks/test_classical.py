@@ -213,7 +213,7 @@ def test_a_tool_finds_a_shift_in_the_axes_of_its_files(tool, dataset, tmp_path):
 def test_the_environment_of_the_tools_is_pinned():
     lines = (ROOT / "requirements-classical.txt").read_text().splitlines()
     pins = [Requirement(line.split("#")[0]) for line in lines if line and not line.startswith("#")]
-    assert {pin.name for pin in pins} >= set(PACKAGES.values())
+    assert {pin.name for pin in pins} >= set(PACKAGES.values()) - {"deeprs"}
     assert all(str(pin.specifier).startswith("==") for pin in pins)
 
 

@@ -185,7 +185,7 @@ def test_a_run_counts_as_augmented_when_it_is_and_is_refused_before_any_other_st
     ("asked", "message"),
     [
         ({"methods": "unet,no_such_method"}, "no method 'no_such_method'"),
-        ({"dataset": "heart"}, r"no 'heart' in configs/data: expected one of \['hippocampus', "),
+        ({"dataset": "heart"}, r"no 'heart' in configs/data: expected one of .*'hippocampus', "),
         ({"extra": "bf61"}, r"no 'bf61' in configs/run: expected one of \['bf16', "),
         ({"seeds": "a"}, "--seeds 'a': expected whole numbers"),
         ({"jobs": 0}, "--jobs 0: expected 1 or more"),

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -217,3 +218,11 @@ def test_figures_are_written_for_what_there_is(tmp_path):
     assert [file.name for file in files] == ["boxes_segmentation.png"]
     assert files[0].read_bytes().startswith(b"\x89PNG")
     assert draw_figures([record("unet", [0.5] * 4)], tmp_path, augmented=False, num_labeled=4) == []
+
+
+def test_a_structure_that_was_missed_counts_as_zero_and_one_that_is_nowhere_not_at_all():
+    rows = [{"case": "a", "structure": "s", "dice": 0.0}, {"case": "b", "structure": "s", "dice": "0.0"}]
+    rows += [
+        {"case": name, "structure": "s", "dice": nothing} for name, nothing in zip("cd", (math.nan, ""), strict=True)
+    ]
+    assert dice_by_case("segmentation", rows)["dice"] == {"s": [0.0, 0.0, None, None]}

@@ -75,7 +75,8 @@ def faults(config: dict) -> str:
 
 def test_the_first_blocks_are_found():
     assert first_block("train")[:2] == ["dataset_dir", "datalist"] and first_block("train")[-1] == "max_pairs"
-    assert first_block("evaluate") == ["overwrite", "report", "refine", "landmarks", "coordinates", "ckpt_dir"]
+    evaluated = ["overwrite", "report", "vote", "refine", "landmarks", "coordinates", "ckpt_dir"]
+    assert first_block("evaluate") == evaluated
     assert first_block("inference")[-1] == "overwrite" and first_block("register")[-1] == "ckpt_dir"
     assert first_block("apply")[-1] == "overwrite" and first_block("report")[-1] == "evaluations"
     assert first_block("prepare")[-1] == "predictions" and first_block("prepare_mmwhs")[-1] == "folds"
