@@ -66,8 +66,9 @@ def figures_of_method(records: Sequence[Record], method: str) -> dict[str, list[
     """
     runs = [r for r in records if r["method"] == method and r["augmented"] in (True, None)]
     runs = [figures_of(r) for r in runs if r["num_labeled"] in (0, LABELS)]
-    if not runs and method == NONE:  # a learned run has it as well
-        runs = [{"R-Dice": (100 * next(r["metrics"]["identity"] for r in records)["dice"]["mean"], 0.0)}]
+    if not runs and method == NONE:  # a learned run that registers has it as well
+        identities = [r["metrics"]["identity"] for r in records if "identity" in r["metrics"]]
+        runs = [{"R-Dice": (100 * identity["dice"]["mean"], 0.0)} for identity in identities[:1]]
     return {name: [run[name][0] for run in runs] for name in COLUMNS if runs and name in runs[0]}
 
 
