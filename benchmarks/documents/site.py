@@ -15,6 +15,7 @@ python -m benchmarks.documents.site --out output/site
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -71,6 +72,7 @@ def main(out: str = "output/site") -> None:
     Args:
         out: the folder of the site; the pages it is made of lie elsewhere for the time being.
     """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")  # or a build that fails says nothing
     with TemporaryDirectory() as folder:
         pages = Path(folder) / "pages"
         stage(pages)
