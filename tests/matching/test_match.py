@@ -16,6 +16,7 @@ import math
 
 import pytest
 import torch
+from monai.data import MetaTensor
 
 from scripts.fields.metrics import folding_percent
 from scripts.fields.warping import sample_voxels
@@ -99,3 +100,12 @@ def test_a_background_is_recognised_and_a_cut_out_goes_on():
     assert not Scan(textured).has_background
     assert torch.allclose(Scan(textured).center, (torch.tensor(SIZE) - 1) / 2)
     assert Scan(textured).size == (36, 40, 36) and Scan(textured).region.sum() == textured.numel()
+
+
+def test_a_pair_is_matched_in_inference_mode_as_anywhere():
+    image = blobs(grid_points(SIZE, 1, torch.device("cpu")))
+    matching = Matching(levels=[[4, 2, 2]])
+    expected = matching(image, image.flip(2))
+    with torch.inference_mode():
+        found = matching(image.clone(), MetaTensor(image.flip(2)))
+    assert torch.equal(found, expected)

@@ -17,6 +17,7 @@ import logging
 from collections.abc import Sequence
 
 import torch
+from monai.data import MetaTensor
 from torch import Tensor
 
 from .affine import Affine, match_affine
@@ -58,7 +59,6 @@ class Matching:
         self.window, self.smoothness = window, smoothness
         self.overlap, self.similarity, self.affine = overlap, similarity, affine
 
-    @torch.enable_grad()
     def __call__(
         self, moving: Tensor, fixed: Tensor, moving_prob: Tensor | None = None, fixed_prob: Tensor | None = None
     ) -> Tensor:
@@ -71,6 +71,11 @@ class Matching:
         Returns:
             The displacement (B, 3, D, H, W) on the fixed grid: voxel p comes from voxel p + u(p) of the moving image.
         """
+        with torch.inference_mode(False), torch.enable_grad():  # whoever asks may be in either
+            given = (moving, fixed, moving_prob, fixed_prob)
+            return self._match(*(None if each is None else _for_gradients(each) for each in given))
+
+    def _match(self, moving: Tensor, fixed: Tensor, moving_prob: Tensor | None, fixed_prob: Tensor | None) -> Tensor:
         scans = Scan(moving), Scan(fixed)
         known = None
         if moving_prob is not None and fixed_prob is not None:
@@ -96,3 +101,9 @@ class Matching:
                 return affine
             logger.warning("fewer than three structures are seen in both images: the affine is that of the images")
         return match_affine(*scans)
+
+
+def _for_gradients(tensor: Tensor) -> Tensor:
+    """A plain tensor that optimisation can go through, whatever it was made as."""
+    plain = tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
+    return plain.detach().clone() if plain.is_inference() else plain.detach()
