@@ -166,10 +166,10 @@ def measure(plan: Plan, dataset_dir: Path) -> None:
     record["metrics"] = json.loads((plan.work / "metrics.json").read_text())
     record["metrics"].pop("config")  # paths of this machine
     record["cases"] = dice_of_run(plan.work)
+    if (plan.work / "votes.pt").is_file():  # first, as a run whose own record is there is done
+        _measure_with_votes(plan, dataset_dir, record)
     write_record(plan.result, record)
     logger.info("%s: %s", plan.name, {name: round(mean, 2) for name, (mean, _) in figures_of(record).items()})
-    if (plan.work / "votes.pt").is_file():
-        _measure_with_votes(plan, dataset_dir, record)
 
 
 def _measure_with_votes(plan: Plan, dataset_dir: Path, record: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ from monai.bundle import ConfigParser
 
 from benchmarks.runs.records import RESULTS, provenance, read_rows, write_rows
 from benchmarks.studies.trained import CONFIGS
-from scripts.fields.metrics import folding_percent
+from scripts.fields.metrics import dice_per_structure, folding_percent
 from scripts.fields.world import sample_label_at
 from scripts.matching.match import Matching
 from scripts.networks.weights import load_weights
@@ -109,10 +109,7 @@ def _dice(ddf: torch.Tensor, moving: Subject, fixed: Subject, num_classes: int) 
     """Mean over the structures that either label has, on the grid of the fixed file."""
     points = points_on_fixed_file(ddf, moving, fixed)
     warped = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)
-    pairs = fixed.label.as_tensor().flatten().long() * num_classes + warped.flatten().long()
-    table = torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes).double()
-    sizes = (table.sum(dim=0) + table.sum(dim=1))[1:]
-    return float((2 * table.diagonal()[1:] / sizes)[sizes > 0].mean())
+    return float(dice_per_structure(warped[None], fixed.label.as_tensor()[None], num_classes).nanmean())
 
 
 def table(dataset: str) -> str:
@@ -121,7 +118,7 @@ def table(dataset: str) -> str:
     for row in sorted(
         read_rows(RESULTS / dataset / "matching.csv"), key=lambda row: (row["pairs"], -float(row["dice"]))
     ):
-        cells = [row["weights"] or "-", f"{row['pairs']} ({row['count']})", f"`{row['settings']}`"]
+        cells = [row["weights"] or "-", f"{row['pairs']} ({float(row['count']):.0f})", f"`{row['settings']}`"]
         cells += [
             f"{100 * float(row['dice']):.2f}",
             f"{float(row['folding_percent']):.4f}",

@@ -121,3 +121,9 @@ def test_a_pair_that_has_a_label_keeps_it(uninterrupted):
     assert rounds({"fixed_case": ["a", "b"], "fixed_image": image})["fixed_label"].shape == (2, 1, 16, 16, 16)
     assert rounds({"fixed_case": ["a", "m"], "fixed_image": image}) == {}
     assert rounds({"fixed_case": ["a", "b"], "fixed_image": image, "fixed_label": image}) == {}
+
+
+def test_rounds_that_come_after_the_last_epoch_are_told(tmp_path, caplog):
+    trainer, rounds = make(tmp_path, 1, epochs=(2, 4))
+    trainer.run()
+    assert "no votes before epochs [2, 4]: there are only 1" in caplog.text and not rounds.votes

@@ -24,6 +24,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from ..data.pairs import PairDataset
+from ..fields.metrics import dice_per_structure
 from ..files import processes
 from ..matching.match import Matching
 from ..matching.vote import WEIGHTINGS, Atlas, LocalVote, carry
@@ -80,6 +81,7 @@ class VoteRounds:
 
     def attach(self, engine: Engine) -> None:
         """Listen to the trainer."""
+        engine.add_event_handler(Events.STARTED, self._warn_of_none)
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -89,6 +91,10 @@ class VoteRounds:
             return {}
         votes = torch.stack([self.votes[name] for name in names])
         return {"fixed_label": votes.to(batch["fixed_image"].device)}
+
+    def _warn_of_none(self, engine: Engine) -> None:
+        if late := [epoch for epoch in self.epochs if epoch > engine.state.max_epochs]:
+            logger.warning("no votes before epochs %s: there are only %d (max_epochs)", late, engine.state.max_epochs)
 
     def _begin(self, engine: Engine) -> None:
         begun = [epoch for epoch in self.epochs if epoch <= engine.state.epoch]
@@ -138,17 +144,9 @@ class VoteRounds:
         for atlas in atlases:
             carried = self._carry([other for other in atlases if other is not atlas], atlas.image)
             for name, found in scores.items():
-                found.append(_mean_dice(LocalVote(name)(carried).argmax(dim=1)[0], atlas.label[0, 0], self.num_classes))
+                classes = LocalVote(name)(carried).argmax(dim=1, keepdim=True)
+                found.append(float(dice_per_structure(classes, atlas.label, self.num_classes).nanmean().nan_to_num()))
         return {name: sum(found) / len(found) for name, found in scores.items()}
 
     def _batch(self, volume: Tensor) -> Tensor:
         return torch.as_tensor(volume.as_tensor() if hasattr(volume, "as_tensor") else volume)[None].to(self.device)
-
-
-def _mean_dice(pred: Tensor, truth: Tensor, num_classes: int) -> float:
-    """Over the structures that either has."""
-    pairs = truth.flatten().long() * num_classes + pred.flatten().long()
-    table = torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes).double()
-    sizes = (table.sum(dim=0) + table.sum(dim=1))[1:]
-    there = sizes > 0
-    return float((2 * table.diagonal()[1:][there] / sizes[there]).mean()) if there.any() else 0.0
