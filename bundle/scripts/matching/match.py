@@ -29,7 +29,7 @@ __all__ = ["Matching"]
 
 logger = logging.getLogger(__name__)
 
-# Of six pairs each of abdomens, brains and hippocampi: 0.26 to 0.97, 0.43 to 2.1. Of one kind onto another: 0.14 to 0.30
+# Six pairs each of abdomens, brains, hippocampi: 0.26 to 0.97, 0.43 to 2.1. Of one kind onto another: 0.14 to 0.30
 LEAST_LIKENESS, VOLUMES = 0.2, (1 / 3, 3.0)
 
 
