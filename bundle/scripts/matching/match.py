@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,6 +105,12 @@ class Matching:
         self.levels = [Level(*level) for level in levels]
         self.window, self.smoothness = window, smoothness
         self.overlap, self.similarity, self.affine = overlap, similarity, affine
+
+    def seeing(self, overlap: float) -> Matching:
+        """The same with another weight of the overlap of structures."""
+        other = copy.copy(self)
+        other.overlap = overlap
+        return other
 
     def __call__(
         self, moving: Tensor, fixed: Tensor, moving_prob: Tensor | None = None, fixed_prob: Tensor | None = None
