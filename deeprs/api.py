@@ -65,7 +65,7 @@ def register(
     model: str | Path | None = None,
     *,
     moving_label: Image | None = None,
-    refine: int = 0,
+    refine: int | None = None,
     fill_value: float = 0.0,
     device: torch.device | str | None = None,
 ) -> Registration:
@@ -80,7 +80,7 @@ def register(
         model: the folder that a training wrote, of which nothing is run; or its ``model.yaml``, which is a program;
             None: the weights that come with DeepRS; ``none``: by the two images alone, for any anatomy.
         moving_label: a label map on the grid of ``moving``, to be carried along.
-        refine: steps of optimisation on this pair's field, after the network's guess.
+        refine: steps of optimisation on this pair's field, after the network's guess; None: as many as the recipe says.
         fill_value: of the warped image where it comes from outside the moving one: 0 for MR, -1024 for CT.
         device: such as ``cuda`` or ``cpu``; None: a GPU where there is one.
 

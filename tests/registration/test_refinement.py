@@ -171,10 +171,18 @@ def test_a_term_that_starts_late_counts_in_full():
     )
 
 
-@pytest.mark.parametrize("steps", [-1, 2.5, "20", True, None])
+@pytest.mark.parametrize("steps", [-1, 2.5, "20", True])
 def test_steps_are_a_whole_number(steps):
     with pytest.raises(ValueError, match=rf"`--refine` takes a number of steps, whole and 0 or more, found {steps!r}"):
         Refinement({"similarity": SIMILARITY}, steps)
+
+
+def test_without_a_number_the_recipe_says_how_many_steps():
+    pair, make = makers({"registration": make_networks()["registration"]})
+    terms = {"similarity": SIMILARITY}
+    assert torch.equal(Refinement(terms, None, default=3)(pair, make).ddf, Refinement(terms, 3)(pair, make).ddf)
+    assert Refinement(terms, None)(pair, make) is pair and Refinement(terms, 0, default=3)(pair, make) is pair
+    assert Refinement({}, None, default=3)(pair, make) is pair  # nothing to go by, and nobody has asked
 
 
 def test_a_learning_rate_of_nothing_is_refused():

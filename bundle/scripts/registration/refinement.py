@@ -35,14 +35,19 @@ class Refinement:
 
     Args:
         terms: name -> :class:`scripts.joint.updates.Term`, those of the registration network.
-        steps: how many; 0 is none.
+        steps: how many; 0 is none; None: ``default``.
+        default: of the recipe; where none of its terms can judge a field, there is then no step.
         learning_rate: about how far a voxel moves in a step, in voxels.
 
     Raises:
         ValueError: ``steps`` is negative or not whole; ``learning_rate`` is not positive.
     """
 
-    def __init__(self, terms: Mapping[str, Term], steps: int = 0, learning_rate: float = 0.05) -> None:
+    def __init__(
+        self, terms: Mapping[str, Term], steps: int | None = 0, learning_rate: float = 0.05, default: int = 0
+    ) -> None:
+        self.is_told = steps is not None
+        steps = default if steps is None else steps
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
             raise ValueError(f"`--refine` takes a number of steps, whole and 0 or more, found {steps!r}.")
         if learning_rate <= 0:
@@ -73,6 +78,8 @@ class Refinement:
             # the full field, as always at inference: `sampling` would draw another part of it at every step
             first = make_state(carried=pair.of_field(_moved(start, velocity)), sampling=None)
             terms = self._usable(first)
+            if not terms:
+                return pair
             # masks, predictions of the two images, ...: what the field does not change is computed once
             known = {name: first.computed(name) for name in first.quantities()}
             known = {name: value for name, value in known.items() if value is not None and not value.requires_grad}
@@ -94,7 +101,7 @@ class Refinement:
                 continue
             if depends:
                 usable[name] = term
-        if not usable:
+        if not usable and self.is_told:
             raise ValueError(
                 f"nothing to refine a field by: of the terms {sorted(self.terms)} none can be computed from two images "
                 "and the networks that were found. Leave `--refine` out."

@@ -228,6 +228,7 @@ FIELDS: dict[str, Callable[[str, Any], None]] = {
     "inferer": partial(_check_component, kind=Inferer),
     "state": partial(_check_component, kind=PairState, called=True),
     "refinement_terms": _check_terms,
+    "refinement_steps": partial(_check_number, least=0),
 }
 #: what evaluation goes by, and a model may be without
-OPTIONAL = ("num_labeled", "num_unlabeled", "fold", "seed", "tasks", "discriminator_def")
+OPTIONAL = ("num_labeled", "num_unlabeled", "fold", "seed", "tasks", "discriminator_def", "refinement_steps")
