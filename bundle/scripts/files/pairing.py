@@ -191,16 +191,17 @@ def _nearest(images: Mapping[str, Path], labels: Mapping[str, Path]) -> Iterator
 
 
 def _rules(image: str, label: str) -> Iterator[tuple[str, str]]:
-    """Names with a star for what two names share, the longest first; a share is whole words between ``-._``."""
+    """Names with a star for what two names share, the longest first; a share is words and numbers in one piece."""
     shared = set(_parts(image)) & set(_parts(label)) - {""}
     for part in sorted(shared, key=len, reverse=True) if "*" not in image + label else ():
         yield image.replace(part, "*", 1), label.replace(part, "*", 1)
 
 
 def _parts(name: str) -> Iterator[str]:
-    """Runs of the words of a name, without the suffix of its format."""
+    """Runs of the words and numbers of a name, without the suffix of its format."""
     name = case_name(name)
-    cuts = [0, *(match.start() for match in re.finditer(r"[-._]", name)), len(name)]
+    ends = re.finditer(r"[-._]|(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])", name)
+    cuts = [0, *(match.start() for match in ends), len(name)]
     for number, begin in enumerate(cuts):
         for end in cuts[number + 1 :]:
             yield name[begin:end].lstrip("-._")
