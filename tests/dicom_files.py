@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import locale
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def write_series(
 
     Args:
         folder: what they go into.
-        volume: whole numbers; 1 more is stored, which the header takes off again, as that of a CT does.
+        volume: whole numbers; 1 more is stored, and the header takes it off again, as that of a CT does. (X, Y, Z, 3)
+            is in colour.
         heights: mm of each slice along the normal; 2.5 mm apart by default.
         uid: of the series.
         aside: mm along the columns of an image for each mm of height, as with a tilted gantry.
@@ -50,11 +52,14 @@ def write_series(
     heights = [2.5 * number for number in range(volume.shape[2])] if heights is None else heights
     axes = np.asarray(axes, dtype=float)
     normal = np.cross(*axes)
+    before = locale.setlocale(locale.LC_ALL)
     writer = sitk.ImageFileWriter()
     writer.SetImageIO("GDCMImageIO")
     writer.KeepOriginalImageUIDOn()
     for number, height in enumerate(heights):
-        image = sitk.GetImageFromArray(volume[:, :, number].T.astype(np.int16)[None])
+        colours = volume.ndim == 4
+        plane = np.swapaxes(volume[:, :, number], 0, 1).astype(np.uint8 if colours else np.int16)
+        image = sitk.GetImageFromArray(plane[None], isVector=colours)
         image.SetSpacing((*spacing, 1.0))
         place = np.asarray(origin) + height * (normal + aside * axes[1])
         values = {
@@ -70,10 +75,13 @@ def write_series(
             "0028|1052": "-1",
             "0028|1053": "1",
         }
+        if colours:
+            values = {key: value for key, value in values.items() if not key.startswith("0028|105")}
         for key, value in {**values, **{k.strip("_").replace("_", "|"): v for k, v in tags.items()}}.items():
             image.SetMetaData(key, value)
         writer.SetFileName(str(folder / names.format(number)))
         writer.Execute(image)
+    locale.setlocale(locale.LC_ALL, before)  # GDCM of SimpleITK 2.5.7 leaves "C", and files would be read as ASCII
     return folder
 
 

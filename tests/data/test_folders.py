@@ -8,7 +8,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Folders as people have them become cases without a file being renamed, or are refused with what would make them so."""
+"""Folders as people have them become cases without a file being renamed, or are refused with what would help."""
 
 from __future__ import annotations
 

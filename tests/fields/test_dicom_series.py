@@ -15,7 +15,6 @@ from __future__ import annotations
 import itk
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from dicom_files import affine_of_series, write_series
 
 from scripts.data.readers import load_volume
@@ -139,16 +138,8 @@ def test_one_slice_is_no_volume_and_other_files_are_no_series(tmp_path):
 
 
 def test_colour_is_refused(tmp_path):
-    image = sitk.GetImageFromArray(np.zeros((1, 4, 5, 3), np.uint8), isVector=True)
-    image.SetMetaData("0020|000e", "1.2.826.3")
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    (tmp_path / "s").mkdir()
-    for number in range(2):
-        image.SetMetaData("0008|0018", f"1.2.826.3.{number}")
-        writer.SetFileName(str(tmp_path / "s" / f"{number}.dcm"))
-        writer.Execute(image)
-    assert "0.dcm is in colour" in fault(tmp_path / "s")
+    folder = write_series(tmp_path / "s", np.stack([VOLUME] * 3, axis=-1))
+    assert "IM0000.dcm is in colour" in fault(folder)
 
 
 def test_a_fault_names_the_folder_and_says_what_to_do_once(tmp_path):
