@@ -109,3 +109,24 @@ def test_a_pair_is_matched_in_inference_mode_as_anywhere():
     with torch.inference_mode():
         found = matching(image.clone(), MetaTensor(image.flip(2)))
     assert torch.equal(found, expected)
+
+
+def test_an_affine_of_images_that_have_nothing_in_common_is_not_to_be_trusted(caplog):
+    image = blobs(grid_points(SIZE, 1, torch.device("cpu")))
+    noise = torch.rand(1, 1, *SIZE, generator=torch.Generator().manual_seed(0))
+    Matching(levels=())(image, image)
+    assert "cannot be trusted" not in caplog.text
+    Matching(levels=())(noise, noise.flip(2))
+    assert "the affine cannot be trusted: after it the images are hardly alike" in caplog.text
+
+
+def test_where_a_field_would_fold_it_is_smoothed(monkeypatch):
+    points = grid_points(SIZE, 1, torch.device("cpu"))
+    pair = blobs(points, seed=0), blobs(points, seed=1)  # nothing in common: what optimisation makes of it is wild
+    rough = {"levels": [[2, 1, 30]], "smoothness": 0.0, "affine": False}
+    found = Matching(**rough)(*pair)
+    assert float(folding_percent(found)) == 0.0
+    monkeypatch.setattr("scripts.matching.velocity.SMOOTHINGS", 0)
+    folded = Matching(**rough)(*pair)
+    assert float(folding_percent(folded)) > 0.1
+    assert float((found - folded).norm(dim=1).mean()) < 0.5 * float(folded.norm(dim=1).mean())

@@ -66,14 +66,20 @@ def test_fewer_than_three_structures_are_not_trusted(count, expected):
     assert trusted.tolist() == [expected]
 
 
-def test_without_enough_structures_the_images_make_the_affine_and_that_is_said(caplog):
+def test_without_enough_structures_the_images_make_the_affine():
     points, truth = moved(degrees=0, shift=(2.0, 0.0, 0.0))
     moving, fixed = structures(points), structures(truth)
     images = [prob[:, 1:].sum(dim=1, keepdim=True).clamp(0, 1) for prob in (moving, fixed)]
     by_images = Matching(levels=())(*images)
-    ddf = Matching(levels=())(*images, structures(points, 2), structures(truth, 2))
-    assert "fewer than three structures" in caplog.text
-    assert torch.equal(ddf, by_images)
+    assert torch.equal(Matching(levels=())(*images, structures(points, 2), structures(truth, 2)), by_images)
+
+
+def test_structures_that_lead_astray_give_way_to_the_images():
+    points, _ = moved()
+    right, wrong = structures(points), structures(points + torch.tensor([30.0, 0.0, 0.0]))
+    image = torch.nn.functional.avg_pool3d(torch.rand(1, 1, *(side + 4 for side in SIZE)), 5, stride=1)
+    assert float((structure_affine(wrong, right)[0](points) - points).norm(dim=-1).mean()) > 10
+    assert float(Matching(levels=())(image, image, wrong, right).norm(dim=1).mean()) < 1
 
 
 def test_the_overlap_of_structures_is_soft_dice():

@@ -19,7 +19,7 @@ from torch import nn
 
 from scripts.matching.match import Matching
 from scripts.matching.vote import Atlas, LocalVote, carry
-from scripts.methods.voting import VotedSegmentation, voted, with_votes
+from scripts.methods.voting import Confidenced, VotedSegmentation, voted, with_votes
 
 MATCHING = Matching(levels=[[4, 2, 2]])
 
@@ -54,6 +54,23 @@ def test_the_answer_is_the_vote_with_an_affine_by_the_network():
     found = module(image).exp()
     assert found.shape == (1, NUM_CLASSES, SIDE, SIDE, SIDE) and not found.requires_grad
     torch.testing.assert_close(found, expected / expected.sum(dim=1, keepdim=True), atol=1e-5, rtol=0)
+
+
+def test_an_answer_is_as_sure_as_both_sources_together():
+    image, module = make_pair(seed=5)["fixed_image"], wrap()
+    own = module.network(image).softmax(dim=1).detach()
+    vote = LocalVote()(carry(list(atlases()), image, own, NUM_CLASSES, MATCHING))
+    chosen = vote.argmax(dim=1, keepdim=True)
+    expected = own.gather(1, chosen) * vote.gather(1, chosen)
+    torch.testing.assert_close(module.confidence(image), expected, atol=1e-5, rtol=0)
+    data = Confidenced(keys="pred", network=module)({"image": image[0], "pred": module(image)[0]})
+    torch.testing.assert_close(data["confidence"], expected[0], atol=1e-5, rtol=0)
+
+
+def test_a_network_alone_is_as_sure_as_its_largest_probability():
+    logits = torch.tensor([0.0, 2.0]).log1p().view(2, 1, 1, 1).expand(2, 3, 3, 3)  # of 1/4 and 3/4
+    data = Confidenced(keys="pred", network=nn.Identity())({"image": torch.zeros(1, 3, 3, 3), "pred": logits})
+    torch.testing.assert_close(data["confidence"], torch.full((1, 3, 3, 3), 0.75))
 
 
 def test_without_a_share_of_the_vote_the_answer_is_that_of_the_network():

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..fields.volumes import write_volume
 from ..files.output_folder import OutputFolder
-from .transforms import label_map_name
+from .transforms import confidence_name, label_map_name
 
 __all__ = ["LabelMapFolder"]
 
@@ -35,10 +35,14 @@ class LabelMapFolder:
         output_dir: where ``CASE_seg.nii.gz`` go.
         overwrite: also replace files there that this product did not write, or that were corrected since.
         settings: what the label maps depend on besides the images.
+        confidence: whether each comes with ``CASE_confidence.nii.gz``.
     """
 
-    def __init__(self, output_dir: str | Path, overwrite: bool = False, settings: Any = None) -> None:
+    def __init__(
+        self, output_dir: str | Path, overwrite: bool = False, settings: Any = None, confidence: bool = False
+    ) -> None:
         self.output = OutputFolder(output_dir, overwrite, settings)
+        self.confidence = confidence
         self.images: dict[str, str] = {}
         self.waiting: list[Mapping[str, str]] = []
         self.is_open = False
@@ -55,7 +59,7 @@ class LabelMapFolder:
         self.output.open()
         self.is_open, self.images = True, {case["case"]: case["image"] for case in cases}
         try:
-            self.output.refuse_foreign(label_map_name(case) for case in self.images)
+            self.output.refuse_foreign(name for case in self.images for name in self._names(case))
         except BaseException:
             self.close()
             raise
@@ -67,16 +71,22 @@ class LabelMapFolder:
 
     def left(self, cases: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
         """The cases that a stopped run with the same settings has not finished."""
-        names = {case["case"]: label_map_name(case["case"]) for case in cases}
-        self.output.resume(list(names.values()))
-        self.waiting = [case for case in cases if self.output.finished(names[case["case"]], [case["image"]]) is None]
+        self.output.resume([name for case in cases for name in self._names(case["case"])])
+        self.waiting = [
+            case
+            for case in cases
+            if any(self.output.finished(name, [case["image"]]) is None for name in self._names(case["case"]))
+        ]
         return self.waiting
 
-    def write(self, case: str, label: np.ndarray, affine: np.ndarray) -> None:
-        """Keep the label map (X, Y, Z) of a case ready, with its affine (4, 4)."""
-        name = label_map_name(case)
-        write_volume(self.output.staging / name, label, affine)
-        self.output.finish(name, [self.images[case]])
+    def write(self, case: str, label: np.ndarray, affine: np.ndarray, confidence: np.ndarray | None = None) -> None:
+        """Keep the label map (X, Y, Z) of a case ready, with its affine (4, 4), and how sure it is, (X, Y, Z)."""
+        for name, volume in zip(self._names(case), (label, confidence), strict=False):
+            write_volume(self.output.staging / name, volume, affine)
+            self.output.finish(name, [self.images[case]])
+
+    def _names(self, case: str) -> list[str]:
+        return [label_map_name(case), *([confidence_name(case)] if self.confidence else [])]
 
     def run(self, segment: Callable[[], Any]) -> None:
         """Segment what is left, and put all label maps in place.

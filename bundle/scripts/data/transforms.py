@@ -123,7 +123,8 @@ class SaveLabelMapd(SaveImaged):
     in folders of their own, ``SaveImaged`` would keep the second.
 
     Args:
-        keys: label maps (1, X, Y, Z) with their affines, on the grids of their files.
+        keys: label maps (1, X, Y, Z) with their affines, on the grids of their files. Beside one goes the
+            ``confidence`` of the data, where it has one: ``CASE_confidence.nii.gz``, 0 to 1.
         output_dir: where they go. A file that is there and that this product did not write is not replaced.
         results: the :class:`scripts.data.LabelMapFolder` that collects those of a run.
     """
@@ -140,20 +141,29 @@ class SaveLabelMapd(SaveImaged):
         for key in self.key_iterator(d):
             name = d.get("case") or case_name(str(d[key].meta.get("filename_or_obj", key)))
             write = self._write if self.results is None or not self.results.is_open else self.results.write
-            write(name, d[key][0].numpy(), np.asarray(d[key].affine))
+            confidence = d["confidence"][0].numpy() if "confidence" in d else None
+            write(name, d[key][0].numpy(), np.asarray(d[key].affine), confidence)
             logger.info("segmented: %s", name)
         return d
 
-    def _write(self, case: str, label: np.ndarray, affine: np.ndarray) -> None:
-        path = self.output_dir / label_map_name(case)
-        if path.exists() and not is_marked(path):
-            raise FileExistsError(f"case '{case}': '{path}' is there, and DeepRS did not write it as it is.")
-        write_volume(path, label, affine)
+    def _write(self, case: str, label: np.ndarray, affine: np.ndarray, confidence: np.ndarray | None) -> None:
+        volumes = {label_map_name(case): label, confidence_name(case): confidence}
+        volumes = {self.output_dir / name: volume for name, volume in volumes.items() if volume is not None}
+        for path in volumes:
+            if path.exists() and not is_marked(path):
+                raise FileExistsError(f"case '{case}': '{path}' is there, and DeepRS did not write it as it is.")
+        for path, volume in volumes.items():
+            write_volume(path, volume, affine)
 
 
 def label_map_name(case: str) -> str:
     """The file of a case's label map."""
     return f"{case}{SEGMENTED}.nii.gz"
+
+
+def confidence_name(case: str) -> str:
+    """The file of how sure a case's label map is."""
+    return f"{case}_confidence.nii.gz"
 
 
 class SafeSpacingd(Spacingd):

@@ -22,7 +22,7 @@ from torch import Tensor
 from ..losses.correlation import LocalCorrelation
 from .scan import Scan, grid_points, read
 
-__all__ = ["Affine", "match_affine"]
+__all__ = ["Affine", "likeness", "match_affine"]
 
 COARSE, FINE = (4, 30), (2, 30)  # pooling and steps
 LEARNING_RATE = 0.01
@@ -72,6 +72,21 @@ def match_affine(moving: Scan, fixed: Scan, window: int = 5) -> Affine:
         best = losses.view(pairs, -1).argmin(dim=1) + torch.arange(pairs, device=losses.device) * (len(losses) // pairs)
         matrices, shifts = matrices[best], shifts[best]
     return Affine(matrices, fixed.center, moving.center + shifts)
+
+
+@torch.no_grad()
+def likeness(affine: Affine, moving: Scan, fixed: Scan, window: int = 5) -> Tensor:
+    """Local correlation (B,) of half-size images after affines: 1 for the same, 0 for nothing in common.
+
+    Args:
+        affine: from fixed to moving points.
+        moving, fixed, window: as for :func:`match_affine`.
+    """
+    image, region = fixed.pooled(2)
+    points = grid_points(tuple(image.shape[2:]), 2, image.device)
+    return 1 - LocalCorrelation(image, region, window)(
+        read(moving.pooled(2)[0], affine(points), 2, moving.padding_mode)
+    )
 
 
 def _descend(

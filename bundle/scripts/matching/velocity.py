@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..fields.metrics import jacobian_determinant
 from ..fields.warping import integrate
 from ..losses.correlation import LocalCorrelation
 from .affine import LAST, Affine
@@ -27,6 +28,9 @@ from .scan import Scan, grid_points, read
 from .structures import overlap_loss
 
 __all__ = ["LEVELS", "Level", "match_velocity"]
+
+SMOOTHINGS = 30  # at most, of the few places where a field folds
+LEAST_VOLUME = 0.05  # of a voxel after moving, as a share: less is next to a fold, on another grid
 
 
 class Level(NamedTuple):
@@ -97,7 +101,24 @@ def match_velocity(
             optimizer.step()
             decay.step()
     with torch.no_grad():
+        velocity = _unfolded(velocity, levels[-1].stride, fixed.size, squarings + 1)
         return _displacement(velocity, levels[-1].stride, fixed.size, squarings + 1)
+
+
+def _unfolded(velocity: Tensor, stride: int, size: Sequence[int], squarings: int) -> Tensor:
+    """Smooth a velocity around the voxels where what it integrates to folds, or nearly; as often as it takes."""
+    for _ in range(SMOOTHINGS):
+        folded = jacobian_determinant(_displacement(velocity, stride, size, squarings)) < LEAST_VOLUME
+        if not bool(folded.any()):
+            break
+        near = F.adaptive_max_pool3d(folded.float(), tuple(velocity.shape[2:]))
+        near = F.max_pool3d(near, 3, stride=1, padding=1)
+        velocity = torch.lerp(velocity, _mean_of_neighbours(velocity), _mean_of_neighbours(near))
+    return velocity
+
+
+def _mean_of_neighbours(volume: Tensor) -> Tensor:
+    return F.avg_pool3d(F.pad(volume, (1,) * 6, mode="replicate"), 3, stride=1)
 
 
 def _displacement(velocity: Tensor, stride: int, size: Sequence[int], squarings: int) -> Tensor:

@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from monai.config import KeysCollection
 from monai.inferers import Inferer, SimpleInferer
+from monai.transforms import MapTransform
+from monai.utils import convert_to_dst_type
 from torch import Tensor, nn
 
 from ..data.cases import load_cases
@@ -33,12 +36,19 @@ from ..matching.match import Matching
 from ..matching.vote import WEIGHTINGS, Atlas, LocalVote, carry
 from ..networks.weights import read_saved
 
-__all__ = ["VotedSegmentation", "voted", "with_votes"]
+__all__ = ["Confidenced", "VotedSegmentation", "voted", "with_votes"]
 
 logger = logging.getLogger(__name__)
 
 CACHED = 2**31  # bytes of probabilities that are kept: an image comes again in each of its pairs
 LEAST = 1e-4  # of a probability: the logarithm of 0 is none
+
+
+class Answer(NamedTuple):
+    """Logarithms of class probabilities (1, C, D, H, W), and how sure of them one may be (1, 1, D, H, W)."""
+
+    logits: Tensor
+    confidence: Tensor
 
 
 class VotedSegmentation(nn.Module):
@@ -71,28 +81,65 @@ class VotedSegmentation(nn.Module):
         self.inferer = SimpleInferer() if inferer is None else inferer
         self.network, self.atlases, self.num_classes = network, list(atlases), num_classes
         self.matching, self.vote, self.share = matching, vote, share
-        self._known: OrderedDict[tuple, Tensor] = OrderedDict()
+        self._known: OrderedDict[tuple, Answer] = OrderedDict()
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
         """Logarithms of class probabilities (B, C, D, H, W): logits like any others."""
-        return torch.cat([self._of_one(one[None].float()) for one in image])
+        return torch.cat([self._of_one(one[None].float()).logits for one in image])
 
-    def _of_one(self, image: Tensor) -> Tensor:
+    @torch.no_grad()
+    def confidence(self, image: Tensor) -> Tensor:
+        """How sure two sources that err independently are of the class that :meth:`forward` gives.
+
+        Returns:
+            (B, 1, D, H, W): the network's probability of it times that of the vote.
+        """
+        return torch.cat([self._of_one(one[None].float()).confidence for one in image])
+
+    def _of_one(self, image: Tensor) -> Answer:
         key = (tuple(image.shape), hash(image.cpu().numpy().tobytes()))
         if key not in self._known:
             self._known[key] = self._asked(image)
-            while sum(found.numel() * found.element_size() for found in self._known.values()) > CACHED:
+            while sum(4 * (found.logits.numel() + found.confidence.numel()) for found in self._known.values()) > CACHED:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
         return self._known[key]
 
-    def _asked(self, image: Tensor) -> Tensor:
+    def _asked(self, image: Tensor) -> Answer:
         own = self.inferer(image, self.network).float().log_softmax(dim=1)
         others = [atlas for atlas in self.atlases if not torch.equal(atlas.image, image)]
         with torch.autocast(image.device.type, enabled=False):
-            voted = self.vote(carry(others, image, own.exp(), self.num_classes, self.matching)).clamp(min=LEAST).log()
-        return (self.share * voted + (1 - self.share) * own).log_softmax(dim=1)
+            vote = self.vote(carry(others, image, own.exp(), self.num_classes, self.matching))
+        logits = (self.share * vote.clamp(min=LEAST).log() + (1 - self.share) * own).log_softmax(dim=1)
+        both = own.exp() * vote
+        return Answer(logits, both.gather(1, logits.argmax(dim=1, keepdim=True)))
+
+
+class Confidenced(MapTransform):
+    """Adds ``confidence`` (1, D, H, W) to logits (C, D, H, W): the probability that the class they give is right.
+
+    With votes that of :meth:`VotedSegmentation.confidence`, else the largest of the network's own probabilities.
+
+    Args:
+        keys: the logits.
+        network: that gave them, of ``image``.
+    """
+
+    def __init__(self, keys: KeysCollection, network: nn.Module) -> None:
+        super().__init__(keys)
+        self.network = network
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add it."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            if isinstance(self.network, VotedSegmentation):
+                found = self.network.confidence(torch.as_tensor(d["image"])[None].to(d[key].device))[0]
+            else:
+                found = d[key].float().softmax(dim=0).amax(dim=0, keepdim=True)
+            d["confidence"] = convert_to_dst_type(found, d[key], dtype=torch.float32)[0]
+        return d
 
 
 def voted(
