@@ -93,7 +93,7 @@ COMMANDS = {
         plan=plan_training("checking"),
     ),
     "train": Command(
-        about="Train on DATA, a folder with images/ and labels/, or with a datalist.json.",
+        about="Train on DATA: images/ and labels/, a datalist.json, nnU-Net, or BIDS.",
         usage="DATA [--config FILE] [--recipe NAME] [--out DIR]",
         words=("dataset_dir",),
         base=("train",),
