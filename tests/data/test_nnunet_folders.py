@@ -88,6 +88,16 @@ def test_all_of_its_images_are_segmented(raw):
     assert names_of(load_images(raw())) == [f"liver_{i:03d}" for i in range(13)]
 
 
+def test_its_folders_of_images_are_segmented_alone_by_the_names_of_the_cases(raw, monkeypatch):
+    folder = raw()
+    assert names_of(load_images(folder / "imagesTs")) == [f"liver_{i:03d}" for i in range(10, 13)]
+    monkeypatch.chdir(folder)
+    assert len(load_images("imagesTr")) == 10
+    (folder / "imagesTs" / "liver_010_0001.nii.gz").touch()
+    with pytest.raises(ValueError, match="case 'liver_010'"):
+        load_images("imagesTs")
+
+
 def test_a_decathlon_file_is_none(hippocampus):
     assert is_nnunet(DATASET)
     assert not is_nnunet({"labels": {"0": "background", "1": "a"}, "training": [], "modality": {"0": "MRI"}})

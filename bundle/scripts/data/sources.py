@@ -100,10 +100,9 @@ def find_images(
 
 def _images_in(folder: Path, image_name: str | None) -> list[dict]:
     """The images of a folder that has a form of its own, or are simply there: volumes, and DICOM series."""
-    listed = folder / "dataset.json"
     if not (folder / "images").is_dir():
-        if listed.is_file() and is_nnunet(content := read_json(listed)):
-            return find_nnunet_images(content, listed, image_name)
+        if (found := find_nnunet_images(folder.absolute(), image_name)) is not None:
+            return found
         if is_bids(folder):
             return find_bids_images(folder, image_name)
     folder = folder / "images" if (folder / "images").is_dir() else folder

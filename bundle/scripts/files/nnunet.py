@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .datalist import SUFFIXES
+from .datalist import SUFFIXES, read_json
 from .pairing import find_cases, pair_up, rule_of, volumes_in
 
 __all__ = ["find_nnunet_images", "is_nnunet", "scan_nnunet"]
@@ -62,9 +62,22 @@ def scan_nnunet(
     }
 
 
-def find_nnunet_images(content: Mapping[str, Any], source: Path, image_name: str | None = None) -> list[dict]:
-    """All images of the data set, whether they have labels or not; arguments as for :func:`scan_nnunet`."""
-    images = {**_images(content, source, "Tr", image_name), **_images(content, source, "Ts", image_name)}
+def find_nnunet_images(folder: Path, image_name: str | None = None) -> list[dict] | None:
+    """All images of a data set, or of its ``imagesTr`` or ``imagesTs`` alone, whether they have labels or not.
+
+    Args:
+        folder: the one or the other.
+        image_name: as for :func:`scan_nnunet`.
+
+    Returns:
+        Cases; none where the folder is of no data set of nnU-Net.
+    """
+    is_part = folder.name in ("imagesTr", "imagesTs")
+    source = (folder.parent if is_part else folder) / "dataset.json"
+    if not source.is_file() or not is_nnunet(content := read_json(source)):
+        return None
+    parts = [folder.name[-2:]] if is_part else ["Tr", "Ts"]
+    images = {name: path for part in parts for name, path in _images(content, source, part, image_name).items()}
     return [{"case": name, "image": str(path)} for name, path in images.items()]
 
 
