@@ -32,6 +32,7 @@ from . import BUNDLE
 from .bundle.scripts.data.image_checks import check_files
 from .bundle.scripts.data.transforms import SaveLabelMapd, preprocess
 from .bundle.scripts.files.errors import root_cause
+from .bundle.scripts.files.series import is_series
 from .bundle.scripts.networks.inferers import MovedCopiesInferer
 from .bundle.scripts.networks.weights import find_weights, load_weights
 from .bundle.scripts.training.model_record import read_model
@@ -40,7 +41,8 @@ from .results import LabelMap, Registration, Volume, registration_of
 
 __all__ = ["LabelMap", "Registration", "Volume", "register", "segment"]
 
-#: what an image may be: a path, a :class:`Volume`, an image of nibabel, or MONAI's ``MetaTensor``
+#: what an image may be: a path, of a file or of the folder of a DICOM series, a :class:`Volume`, an image of nibabel,
+#: or MONAI's ``MetaTensor``
 Image = str | Path | Volume | nib.spatialimages.SpatialImage | MetaTensor
 
 PACKAGE = f"{__package__}.bundle."
@@ -130,8 +132,8 @@ def segment(
         ValueError: the image cannot be segmented, or an option has no such value.
     """
     source = _source(image, "image")
-    if isinstance(source, Path) and not source.is_file():
-        raise FileNotFoundError(f"no such file: image '{source}'.")
+    if isinstance(source, Path) and not (source.is_file() or is_series(source)):
+        raise FileNotFoundError(f"no such file, or folder of a DICOM series: image '{source}'.")
     check_files([("image", source)])
     parser = _parser("inference.yaml", model, device, {})
     names = ("preprocessing", "network", "postprocessing", "ckpt_dir", "device")

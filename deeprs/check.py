@@ -76,6 +76,8 @@ def entries_of(name: str, command: Command, call: Call) -> tuple[Plan, dict[str,
     for option in entries.keys() & command.paths.keys():
         if not is_expression(entries[option]):
             entries[option] = literal(entries[option])  # a path may have what means something to MONAI
+    for option in entries.keys() & {"image_name", "label_name"}:
+        entries[option] = literal(entries[option])  # and so may the name of a file
     return plan, {option: "$None" if value is None else value for option, value in entries.items()}
 
 

@@ -77,7 +77,8 @@ class Command:
 DATA = {"dataset_dir": FOLDER, "datalist": FILE, "output_dir": NEW}
 TRAINING = {**DATA, "ckpt_dir": NEW, "test_pairs": FILE, "pretrained": FOLDER}
 TRAIN_OPTIONS = (
-    *("datalist", "resume", "labels", "num_labeled", "num_unlabeled", "fold", "tasks", "orientation", "pixdim", "crop"),
+    *("datalist", "image_name", "label_name", "resume", "labels", "num_labeled", "num_unlabeled", "fold", "tasks"),
+    *("orientation", "pixdim", "crop"),
     *("spatial_size", "intensity", "intensity_range", "max_epochs", "iterations_per_epoch", "batch_size"),
     *("learning_rate", "val_interval", "seed", "amp", "num_workers", "log_interval"),
 )
@@ -87,12 +88,12 @@ COMMANDS = {
         usage="DATA [--config FILE] [--recipe NAME]",
         words=("dataset_dir",),
         base=("train",),
-        common=tuple(name for name in TRAIN_OPTIONS[:13] if name != "resume"),
+        common=tuple(name for name in TRAIN_OPTIONS[:15] if name != "resume"),
         paths=TRAINING,
         plan=plan_training("checking"),
     ),
     "train": Command(
-        about="Train on DATA, a folder with images/ and labels/, or with a datalist.json.",
+        about="Train on DATA: images/ and labels/, a datalist.json, nnU-Net, or BIDS.",
         usage="DATA [--config FILE] [--recipe NAME] [--out DIR]",
         words=("dataset_dir",),
         base=("train",),
@@ -111,6 +112,8 @@ COMMANDS = {
         sets={"report": True},
         common=(
             "datalist",
+            "image_name",
+            "label_name",
             "report",
             "vote",
             "refine",
@@ -132,7 +135,7 @@ COMMANDS = {
         usage="IMAGES [--model DIR] [--out DIR]",
         words=("dataset_dir",),
         base=("inference",),
-        common=("datalist", "vote", "confidence", "amp"),
+        common=("datalist", "image_name", "vote", "confidence", "amp"),
         paths={**DATA, "dataset_dir": ANY, "ckpt_dir": FOLDER, "vote": ANY},
         plan=plan_segmentation,
         out="output/segmentations",
@@ -187,7 +190,8 @@ COMMANDS = {
         words=("dataset_dir",),
         base=("prepare",),
         common=(
-            *("datalist", "reference", "orientation", "pixdim", "size", "region", "margin", "align_region"),
+            *("datalist", "image_name", "label_name"),
+            *("reference", "orientation", "pixdim", "size", "region", "margin", "align_region"),
             *("fill_value", "corrections", "folds", "initialization", "align_with", "elastix_python"),
             *("pairs", "prepared_dir", "predictions", "labels", "num_labeled", "num_unlabeled", "fold", "seed"),
         ),

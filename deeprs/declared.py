@@ -34,7 +34,10 @@ from .plans import Plan
 __all__ = ["config_files"]
 
 #: entries of a training's config that say what its data are, beside those of the model
-DATA = ("dataset_dir", "datalist", "labels", "num_labeled", "num_unlabeled", "fold", "seed", "test_pairs", "max_pairs")
+DATA = (
+    *("dataset_dir", "datalist", "image_name", "label_name", "labels", "num_labeled", "num_unlabeled", "fold", "seed"),
+    *("test_pairs", "max_pairs"),
+)
 #: the steps of 0.6, which had its preprocessing in the config
 STEPS_OF_0_6 = {
     *("LoadImaged", "LabelsToClassesd", "Orientationd", "SafeSpacingd", "ScaleIntensityRangePercentilesd"),

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .bundle.scripts.files.series import is_series
 from .configs import CONFIGS, find_config, load
 from .mistakes import Mistake
 from .parse import Call, is_expression
@@ -106,16 +107,16 @@ def plan_registration(call: Call, overlays: Sequence[Path]) -> Plan:
             "what is missing: two images or folders, MOVING and FIXED, or a table of pairs: --pairs pairs.csv."
         )
     several = any(len(texts) > 1 for texts in given.values())
-    folders = any(
-        text and (text.startswith("[") or Path(text).expanduser().is_dir()) for text in sum(given.values(), [])
-    )
+    folders = any(text and (text.startswith("[") or _is_folder(text)) for text in sum(given.values(), []))
     if given["pairs"] or several or folders:
         files += base("sequence")
     return Plan("registering", [*files, *overlays], entries, declared=declared)
 
 
 def _is_folder(text: str) -> bool:
-    return Path(text).expanduser().is_dir()
+    """Whether it is a folder of images; that of a DICOM series is one image."""
+    path = Path(text).expanduser()
+    return path.is_dir() and not is_series(path)
 
 
 def plan_application(call: Call, overlays: Sequence[Path]) -> Plan:

@@ -30,6 +30,9 @@ def place(tmp_path_factory) -> Path:
         (folder / name).mkdir()
     for name in ("a.nii.gz", "b.nii.gz", "t.h5", "u.h5", "pairs.csv", "trained/model.pt"):
         (folder / name).touch()
+    for name in ("scan", "scans/one"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "IM1").write_bytes(bytes(128) + b"DICM")
     (folder / "mine.yaml").write_text("seed: 7\n")
     (folder / "placed.yaml").write_text("output_dir: /somewhere\n")
     (folder / "trained" / "model.yaml").write_text("labels: {}\n")
@@ -66,6 +69,8 @@ CALLS = {
     "segment a.nii.gz --model trained": ("inferring", ["inference.yaml", "trained/model.yaml"]),
     "register a.nii.gz b.nii.gz --model trained": ("registering", ["register.yaml", "trained/model.yaml"]),
     "register a.nii.gz data": ("registering", ["register.yaml", "sequence.yaml"]),
+    "register a.nii.gz scan": ("registering", ["register.yaml"]),
+    "register scans scan": ("registering", ["register.yaml", "sequence.yaml"]),
     "register --moving a.nii.gz --moving b.nii.gz --fixed a.nii.gz": (
         "registering",
         ["register.yaml", "sequence.yaml"],
@@ -105,6 +110,13 @@ def test_paths_are_made_absolute_and_the_home_is_found(place, monkeypatch):
     assert entries["moving"] == entries["moving_label"] == str(place / "a.nii.gz")
     assert entries["fixed"] == str(place / "b.nii.gz")
     assert entries["ckpt_dir"] == str(CONFIGS.parent / "models")
+
+
+@pytest.mark.parametrize("command", ["check data", "train data", "evaluate data", "prepare data"])
+def test_rules_for_the_names_of_images_and_labels_are_options(command, place):
+    entries = shown(f"{command} --image_name *_T1w.nii.gz --label_name=*_dseg.nii.gz", place)[2]
+    assert (entries["image_name"], entries["label_name"]) == ("*_T1w.nii.gz", "*_dseg.nii.gz")
+    assert shown("segment data --image_name $*#1.nii", place)[2]["image_name"]["_target_"] == "scripts.files.from_json"
 
 
 def test_several_transforms_and_images_are_lists_and_a_transform_may_be_inverted(place):

@@ -12,9 +12,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from scripts.files.datalist import case_name, find_volumes, read_json, resolve_entry, scan_folder
+from scripts.files.datalist import case_name, find_volumes, read_json, resolve_entry
+from scripts.files.pairing import scan_folder
 
 
 @pytest.fixture
@@ -46,8 +49,11 @@ def test_a_folder_is_a_datalist_that_nobody_has_split(folder, write_json):
     pairs = [("images/a.nii.gz", "labels/a.nii.gz"), ("images/b.nii.gz", "labels/b.nrrd")]
     expected = {
         "labels": None,
-        "training": [{"image": str(folder / image), "label": str(folder / label)} for image, label in pairs],
-        "unlabeled": [str(folder / "images/c.mha")],
+        "training": [
+            {"case": Path(image).name[0], "image": str(folder / image), "label": str(folder / label)}
+            for image, label in pairs
+        ],
+        "unlabeled": [{"case": "c", "image": str(folder / "images/c.mha")}],
     }
     assert scan_folder(folder) == expected
     write_json(folder / "labels.json", {"1": "heart"})

@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from ..files.datalist import LISTS, SUFFIXES, check_lists, find_volumes, read_json, resolve_entry, scan_folder
-from ..files.output_folder import settle
+from ..files.datalist import LISTS, check_lists, resolve_entry
+from .sources import find_images, find_source, looked_for
+from .structures import agree_on_labels, names_of_ids
 
 __all__ = ["Cases", "load_cases", "load_images", "refuse_other_cases"]
 
@@ -108,39 +109,47 @@ def load_cases(
     num_unlabeled: int | None = None,
     fold: int = 0,
     seed: int = 0,
+    image_name: str | None = None,
+    label_name: str | None = None,
 ) -> Cases:
     """Read which cases there are and choose the few-shot set among them.
 
-    Looked for, in this order: ``datalist``; ``dataset_dir/datalist.json``; ``dataset_dir/dataset.json``; the folders
-    ``dataset_dir/images`` and ``dataset_dir/labels``, where a case is labelled when a label file bears its name.
+    Looked for, in this order: ``datalist``; ``dataset_dir/datalist.json``; ``dataset_dir/dataset.json``, of the
+    Decathlon or of nnU-Net; the folders ``dataset_dir/images`` and ``dataset_dir/labels``, where a case is labelled
+    when a label file bears its name; ``dataset_dir/sub-*/anat`` of BIDS; any files beneath ``dataset_dir`` that
+    ``image_name`` and ``label_name`` fit.
 
     A datalist with the lists ``labeled``, ``unlabeled``, ``validation`` and ``test`` (each optional) is used in its own
-    order. Where nobody has split the cases (a folder, or a Decathlon file with ``training``), the labelled ones are
+    order. Where nobody has split the cases (a folder, or a ``dataset.json`` with ``training``), the labelled ones are
     shuffled by ``seed``, ``num_labeled`` are trained on, and the others are halved into validation and test; the
     unlabelled ones are shuffled too.
 
     Args:
         dataset_dir: the data set's folder.
         datalist: JSON file; its paths are relative to the file itself.
-        labels: ids to names, for data that do not state them (a folder may also hold them as ``labels.json``).
+        labels: ids to names, for data that do not state them (a folder may also hold them as ``labels.json``). Where a
+            folder and the config say nothing, the ids in its label files have their numbers as names.
         num_labeled: how many labelled cases to train on. ``None``: all of a datalist, four of an unsplit set.
         num_unlabeled: how many unlabelled images to use. ``None``: all.
         fold: which ``num_labeled`` labelled cases: number ``fold * num_labeled`` and the following.
         seed: of the shuffle of an unsplit set.
+        image_name: how images of a folder are named, with a star for the case, such as ``*_T1w.nii.gz``.
+        label_name: likewise for labels.
 
     Returns:
-        The cases. Files are not opened: :class:`scripts.data.checks.DataCheck` does that.
+        The cases. Images are not opened: :class:`scripts.data.checks.DataCheck` does that.
 
     Raises:
         FileNotFoundError: no datalist and no folder where they were looked for.
         ValueError: fewer cases than asked for, unknown or missing ``labels``, or a malformed datalist.
     """
-    source, entries = _find_source(Path(dataset_dir).expanduser(), datalist)
-    names = _agree_on_labels(entries.get("labels"), labels, source)
+    source, entries, known = find_source(Path(dataset_dir).expanduser(), datalist, image_name, label_name)
     check_lists(entries, source)
     lists = {key: _resolve_list(entries, key, source) for key in ("training", *LISTS)}
     if not any(lists.values()):
         raise ValueError(f"{source} states no case. It needs at least one of the lists {', '.join(LISTS)}.")
+    names = agree_on_labels(entries.get("labels"), labels, source)
+    names = names or names_of_ids(lists["training"], known, source)
     if lists["training"]:
         _split_training(lists, num_labeled, fold, seed, source)
     else:
@@ -150,15 +159,19 @@ def load_cases(
 
 
 def load_images(
-    dataset_dir: str | Path, datalist: str | Path | None = None, lists: Sequence[str] = LISTS
+    dataset_dir: str | Path,
+    datalist: str | Path | None = None,
+    lists: Sequence[str] = LISTS,
+    image_name: str | None = None,
 ) -> tuple[dict, ...]:
     """List the images to segment: neither labels nor a split are needed for that.
 
     Args:
-        dataset_dir: a folder of images, or one that holds them in ``images/``, or a single file; passed over where
-            ``datalist`` is given.
+        dataset_dir: a folder of images or DICOM series, or one that holds them in ``images/``, or as nnU-Net and BIDS
+            do; or a single file or series; passed over where ``datalist`` is given.
         datalist: JSON file as for :func:`load_cases`.
         lists: the lists of ``datalist`` to take images from.
+        image_name: how images of a folder are named, with a star for the case.
 
     Returns:
         Cases with ``case`` and ``image``, in the order of the datalist, or by name.
@@ -167,21 +180,9 @@ def load_images(
         FileNotFoundError: there is no such folder or file, or no image in it.
         ValueError: two different images have one name.
     """
-    settle(Path(datalist or dataset_dir).expanduser())
-    if datalist:
-        source = Path(datalist).expanduser()
-        entries = read_json(source)
-        check_lists(entries, source)
-        found = [resolve_entry(entry, source, key) for key in lists for entry in entries.get(key) or ()]
-    else:
-        source = Path(dataset_dir).expanduser()
-        if not source.exists():
-            raise FileNotFoundError(f"no such file or folder: {source}. Expected a folder of images, or one image.")
-        folder = source / "images" if (source / "images").is_dir() else source
-        paths = [source.absolute()] if source.is_file() else find_volumes(folder).values()
-        found = [resolve_entry(str(path), source, "images") for path in paths]
+    source, found = find_images(dataset_dir, datalist, lists, image_name)
     if not found:
-        raise FileNotFoundError(f"no image found in {source}. Looked for {', '.join(lists if datalist else SUFFIXES)}.")
+        raise FileNotFoundError(f"no image found in {source}. Looked for {looked_for(datalist, lists)}.")
     images = {case["image"]: {key: case[key] for key in ("case", "image")} for case in found}.values()
     names = [case["case"] for case in images]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
@@ -190,23 +191,6 @@ def load_images(
             "  Rename the files, or put them into separate runs with an output folder each."
         )
     return tuple(images)
-
-
-def _find_source(folder: Path, datalist: str | Path | None) -> tuple[Path, dict]:
-    """Find what states the cases, and read it into the form of a datalist."""
-    settle(Path(datalist).expanduser() if datalist else folder)
-    if datalist:
-        path = Path(datalist).expanduser()
-        return path, read_json(path)
-    for path in (folder / "datalist.json", folder / "dataset.json"):
-        if path.is_file():
-            return path, read_json(path)
-    if not (folder / "images").is_dir():
-        raise FileNotFoundError(
-            f"no cases found in {folder}. Looked for datalist.json, dataset.json and a folder images/ in it.\n"
-            "  Set `dataset_dir` to a folder that has one of them, or `datalist` to a JSON file."
-        )
-    return folder, scan_folder(folder)
 
 
 def _resolve_list(entries: Mapping[str, Any], key: str, source: Path) -> list[dict]:
@@ -265,36 +249,3 @@ def _take(cases: list[dict], count: int | None, fold: int, name: str, source: Pa
             f"  Lower `{option}`{' or `fold`' if fold else ''}, or set it to null to take what there is."
         )
     return cases[fold * count : (fold + 1) * count]
-
-
-def _agree_on_labels(stated: Any, given: Mapping[int | str, str] | None, source: Path) -> dict[int, str]:
-    """The one map of ids to names that the data and the config agree on."""
-    stated_in = source / "labels.json" if source.is_dir() else source
-    if not stated and not given:
-        raise ValueError(
-            f"nothing says what the label ids mean. State `labels` (id to name) in {stated_in}, "
-            'or in the config: `labels: {"1": anterior, "2": posterior}`.'
-        )
-    maps = [_parse_labels(value, where) for value, where in ((stated, str(stated_in)), (given, "the config")) if value]
-    if len(maps) == 2 and maps[0] != maps[1]:
-        raise ValueError(
-            f"the labels of {stated_in} and of the config differ.\n  {stated_in.name}: {maps[0]}\n  config: {maps[1]}\n"
-            "  Remove `labels` from the config, or make them equal."
-        )
-    return maps[0]
-
-
-def _parse_labels(labels: Any, where: str) -> dict[int, str]:
-    """Ids as integers, ascending, without the background."""
-    try:
-        names = {int(key): str(name) for key, name in labels.items()}
-    except (AttributeError, ValueError) as error:
-        raise ValueError(f"`labels` of {where} should map integer ids to names, found {labels!r}.") from error
-    names.pop(0, None)
-    if not names or min(names) < 0:
-        raise ValueError(f"`labels` of {where} should name at least one id above 0 and none below, found {labels!r}.")
-    if len(set(names.values())) < len(names):
-        raise ValueError(
-            f"`labels` of {where} gives one name to two ids: {names}. Results are told apart by the names."
-        )
-    return dict(sorted(names.items()))

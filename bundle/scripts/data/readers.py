@@ -8,7 +8,8 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""One reader for each format, whatever other packages are installed: NIfTI by nibabel, all else by ITK.
+"""One reader for each format, whatever other packages are installed: NIfTI by nibabel, all else by ITK, of a folder its
+DICOM series.
 
 MONAI's own ``LoadImage`` takes the last registered reader that can read a file, so that an NRRD has other axes where
 pynrrd is installed; and ITK opens ``w.nii`` where ``w.nii.gz`` is named. Where voxels lie is the rule of
@@ -28,6 +29,7 @@ from monai.data import ImageReader, ITKReader, NibabelReader
 from monai.transforms import LoadImage, LoadImaged
 from monai.utils import ensure_tuple
 
+from ..fields.dicom_series import read_series
 from ..fields.nrrd_header import NO_SPACE, is_nrrd, nrrd_space, read_nrrd_header
 from ..fields.placement import TOLERANCE, Placement, corners_apart, is_nifti, load_nifti, place_nifti
 
@@ -49,9 +51,11 @@ class VolumeReader(ImageReader):
         """Open files, as a rule one.
 
         Raises:
-            ValueError: a header does not say where left is.
+            ValueError: a header does not say where left is, or a folder has no series that is a straight, even volume.
         """
         paths = [str(path) for path in ensure_tuple(data)]
+        if len(paths) == 1 and Path(paths[0]).is_dir():
+            return ITKReader(), read_series(paths[0])
         for path in paths:
             if is_nifti(path):
                 load_nifti(path)

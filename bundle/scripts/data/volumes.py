@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from ..fields.dicom_series import SeriesFault
 from ..fields.placement import LARGEST_SHEAR, TOLERANCE, Placement, corners_apart, shear_of, without_shear
 from ..fields.volumes import write_volume
 from .ids import whole_ids
@@ -90,7 +91,7 @@ def read_volume(path: str, what: str, faults: list[str]) -> Volume | None:
     """Read a file as ``LoadVolumed`` does, but in the type it is stored in; a failure becomes a fault.
 
     Args:
-        path: the file.
+        path: the file, or the folder of a DICOM series.
         what: ``image`` or ``label``, for the fault.
         faults: gets one more where the file is none, cannot be read, or is not one 3D volume of numbers.
 
@@ -104,6 +105,9 @@ def read_volume(path: str, what: str, faults: list[str]) -> Volume | None:
     try:
         array, meta = reader.get_data(reader.read(path))
         placement = place_file(path, np.asarray(meta["affine"], dtype=float))
+    except SeriesFault as fault:
+        faults.append(f"{fault}\n  The {what}: {path}")
+        return None
     except Exception as error:  # readers raise what they like, and the other cases are to be checked all the same
         reason = (str(error).strip() or "no reason given").splitlines()[-1]
         faults.append(

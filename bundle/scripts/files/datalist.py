@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,17 +27,16 @@ LISTS = ("labeled", "unlabeled", "validation", "test")
 # Of the formats with two files a volume, the header stands for it.
 SUFFIXES = (".nii.gz", ".gipl.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".hdr")
 
-logger = logging.getLogger(__name__)
-
 
 def case_name(path: str | Path) -> str:
-    """Name a case after its file, without the folder and without the format's suffix.
+    """Name a case after its file, without the folder and without the format's suffix; a DICOM series after its folder.
 
     >>> case_name("imagesTr/ct_1007.nii.gz")
     'ct_1007'
     """
-    name = Path(path).name
-    return next((name[: -len(s)] for s in SUFFIXES if name.lower().endswith(s)), Path(path).stem)
+    path = Path(path)
+    plain = path.name if path.is_dir() else path.stem
+    return next((path.name[: -len(s)] for s in SUFFIXES if path.name.lower().endswith(s)), plain)
 
 
 def check_name(name: str, source: Path) -> str:
@@ -101,20 +99,6 @@ def resolve_entry(entry: Any, source: Path, where: str) -> dict:
         case[key] = os.path.abspath(source.parent / path)
     case["case"] = check_name(case["case"] or case_name(case["image"]), source)
     return case
-
-
-def scan_folder(folder: Path) -> dict:
-    """Describe ``images/`` and ``labels/`` as a datalist that nobody has split yet."""
-    images, labels = find_volumes(folder / "images"), find_volumes(folder / "labels")
-    if orphans := sorted(labels.keys() - images.keys()):
-        logger.warning("%s: no image bears the name of these labels, left out: %s", folder, ", ".join(orphans))
-    named = sorted(images.keys() & labels.keys())
-    names_file = folder / "labels.json"
-    return {
-        "labels": read_json(names_file) if names_file.is_file() else None,
-        "training": [{"image": str(images[name]), "label": str(labels[name])} for name in named],
-        "unlabeled": [str(images[name]) for name in sorted(images.keys() - labels.keys())],
-    }
 
 
 def find_volumes(folder: Path) -> dict[str, Path]:

@@ -51,7 +51,7 @@ class Entry:
     @property
     def is_word(self) -> bool:
         """Whether it takes a word as it was typed: what looks like a number is none here."""
-        return self.kind in ("text", "path", "paths", "transforms", "word", "device", "axes")
+        return self.kind in ("text", "rule", "path", "paths", "transforms", "word", "device", "axes")
 
     @property
     def expected(self) -> str:
@@ -68,6 +68,7 @@ class Entry:
             "word": f"one of {list(self.choices)}",
             "words": f"one of {list(self.choices)} or both",
             "text": "a text",
+            "rule": "a file name with one star",
             "path": "a path",
             "paths": "a path or a list of them" if self.fewest == 1 else f"a list of {self.fewest} paths or more",
             "transforms": "a path, or a list of paths and of {inverse: path}",

@@ -235,8 +235,9 @@ class OutputFolder:
 
 
 def stamps(files: Iterable[str | Path]) -> list[list[Any]]:
-    """Path, bytes and time of files: what changes when one is replaced or corrected in place."""
-    return [[str(path), (stat := Path(path).stat()).st_size, stat.st_mtime_ns] for path in files]
+    """Path, bytes and time of files, or of those in a folder: what changes when one is replaced or corrected."""
+    each = [file for path in map(Path, files) for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return [[str(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in each]
 
 
 def settle(folder: str | Path) -> None:

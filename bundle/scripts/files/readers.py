@@ -118,6 +118,15 @@ def _text(entry: Entry, value: Any) -> str:
     return value
 
 
+def _rule(entry: Entry, value: Any) -> str:
+    text = _text(entry, value)
+    if text.count("*") != 1:
+        raise Misread(" The star stands for the case; put it in quotes, or the shell replaces it.")
+    if "/" in text:
+        raise Misread(" It is a name alone, without folders.")
+    return text
+
+
 def _path(entry: Entry, value: Any) -> str:
     path = os.path.expanduser(_text(entry, value))
     if path.startswith("~"):
@@ -209,6 +218,7 @@ READERS: dict[str, Callable[[Entry, Any], Any]] = {
     "word": _word,
     "words": _words,
     "text": _text,
+    "rule": _rule,
     "path": _path,
     "paths": _paths,
     "transforms": _paths,

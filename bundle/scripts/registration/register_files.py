@@ -32,6 +32,7 @@ from ..fields.transform_files import write_displacement, write_field_transform
 from ..fields.volumes import write_volume
 from ..files.datalist import case_name
 from ..files.output_folder import OutputFolder
+from ..files.series import is_series
 from ..files.writing import write_json
 from ..joint.state import PairState
 from ..pictures.orientation import VIEWS, checked_view
@@ -70,7 +71,7 @@ class RegisterFiles:
     before is replaced as a whole, once the new one is complete; fields of other pairs stay.
 
     Args:
-        moving: the image that is pulled: a path, or a volume in memory.
+        moving: the image that is pulled: a path, also of the folder of a DICOM series, or a volume in memory.
         fixed: the image that stays, likewise.
         output_dir: where the files go.
         preprocessing: as in training; where it has ``for_pair``, that of the pair.
@@ -147,8 +148,8 @@ class RegisterFiles:
             if name not in self.given:
                 raise ValueError(f"--{name} is missing: registering takes --moving FILE --fixed FILE --output_dir DIR.")
         for name, source in self.given.items():
-            if not isinstance(source, Volume) and not Path(source).is_file():
-                raise FileNotFoundError(f"no such file: --{name} '{source}'.")
+            if not (isinstance(source, Volume) or Path(source).is_file() or is_series(source)):
+                raise FileNotFoundError(f"no such file, or folder of a DICOM series: --{name} '{source}'.")
         check_files(self.given.items())
 
     def _compute(self) -> PairResult:
