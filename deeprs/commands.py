@@ -135,7 +135,7 @@ COMMANDS = {
         usage="IMAGES [--model DIR] [--out DIR]",
         words=("dataset_dir",),
         base=("inference",),
-        common=("datalist", "image_name", "vote", "confidence", "amp"),
+        common=("datalist", "image_name", "label_name", "vote", "confidence", "amp"),
         paths={**DATA, "dataset_dir": ANY, "ckpt_dir": FOLDER, "vote": ANY},
         plan=plan_segmentation,
         out="output/segmentations",
@@ -148,7 +148,7 @@ COMMANDS = {
         usage="MOVING FIXED | --pairs TABLE [--model DIR | none] [--out DIR]",
         words=("moving", "fixed"),
         base=("register", "sequence"),
-        common=("moving_label", "pairs", "vote", "refine", "fill_value"),
+        common=("moving_label", "pairs", "vote", "image_name", "label_name", "refine", "fill_value"),
         paths={
             **{"moving": ANY, "fixed": ANY, "moving_label": ANY, "vote": ANY},
             **{"pairs": FILE, "output_dir": NEW, "ckpt_dir": FOLDER},

@@ -154,6 +154,8 @@ def voted(
     device: torch.device | str = "cpu",
     inferer: Inferer | None = None,
     share: float = 1.0,
+    image_name: str | None = None,
+    label_name: str | None = None,
 ) -> nn.Module:
     """Let the labelled cases of a data set answer in place of a segmentation network.
 
@@ -163,7 +165,8 @@ def voted(
         preprocessing: of images.
         labels: ids of the structures -> names.
         folder: of the weights; ``votes.pt`` in it says which way to join votes its training chose.
-        num_labeled, fold, seed: which labelled cases, as :func:`scripts.data.cases.load_cases` chooses them.
+        num_labeled, fold, seed, image_name, label_name: which labelled cases, as
+            :func:`scripts.data.cases.load_cases` chooses them.
         device: where the network is.
         inferer, share: as for :class:`VotedSegmentation`.
 
@@ -182,6 +185,8 @@ def voted(
         num_labeled=num_labeled,
         fold=fold,
         seed=seed,
+        image_name=image_name,
+        label_name=label_name,
     )
     if not cases.labeled:
         raise ValueError(f"--vote {vote}: there is no labelled case that could vote.")
