@@ -187,7 +187,7 @@ def test_the_same_is_refused_of_a_model_yaml_unless_it_comes_to_a_value(where, v
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if name not in ("labels",)])
 def test_a_field_that_is_missing_is_no_default_of_another_model(name, tmp_path):
-    optional = ("num_labeled", "num_unlabeled", "fold", "seed", "tasks", "discriminator_def")
+    optional = ("num_labeled", "num_unlabeled", "fold", "seed", "tasks", "discriminator_def", "refinement_steps")
     write_record(tmp_path, {key: value for key, value in MODEL.items() if key != name})
     if name in optional:
         assert name not in read_model(tmp_path)
