@@ -9,7 +9,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The terms of the papers as functions of tensors: local NCC, smoothness, Equation 1 (`confidence`), Equation 2
+"""The terms of the papers as functions of tensors: local NCC, MIND-SSC, smoothness, Equation 1 (`confidence`), Equation 2
 (`region`), the adversarial ones, cross-entropy, consistency. It never imports networks or states: a loss is given what
 it compares."""
 
@@ -23,5 +23,6 @@ __getattr__, __all__ = lazily(
     cross_entropy=["WarpedCrossEntropy"],
     local_ncc=["LocalNCC"],
     region=["RegionConstraint"],
+    self_similarity=["MINDSSC"],
     smoothness=["Smoothness"],
 )
