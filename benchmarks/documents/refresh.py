@@ -30,7 +30,7 @@ import fire
 from benchmarks import ROOT
 from benchmarks.documents import reference
 from benchmarks.runs import claims, compare, overview
-from benchmarks.studies import confidence, fusion, lessons, matching, refinement
+from benchmarks.studies import confidence, contrasts, fusion, lessons, matching, refinement
 from scripts.files.writing import write_text
 
 DOCUMENTS = (
@@ -45,6 +45,7 @@ COMMANDS = {
     "runs.compare": {"table": compare.table, "structures": compare.structures},
     "runs.overview": {"table": overview.table},
     "studies.confidence": {"table": confidence.table},
+    "studies.contrasts": {"table": contrasts.table},
     "studies.fusion": {"table": fusion.table},
     "studies.lessons": {"table": lessons.table},
     "studies.matching": {"table": matching.table},
