@@ -72,12 +72,12 @@ def run(pairs: int = 5) -> None:
     Args:
         pairs: how many, the first of which chooses the weights.
     """
-    known = {tuple(row[name] for name in COLUMNS[:4]) for row in read_rows(PATH)}
+    known = {tuple(row[name] for name in KEYS) for row in read_rows(PATH)}
     for pair in range(pairs):
         for name in SIMILARITIES:
             for contrast in CONTRASTS:
                 for smoothness in SMOOTHNESS if pair == 0 else (_chosen(name, contrast),):
-                    keys = dict(zip(COLUMNS, (name, contrast, str(smoothness), str(pair)), strict=False))
+                    keys = dict(zip(KEYS, (name, contrast, str(smoothness), str(pair)), strict=True))
                     if tuple(keys.values()) not in known:
                         row = keys | _measure(name, contrast, float(smoothness), pair)
                         write_rows(PATH, COLUMNS, [*read_rows(PATH), row | {"commit": provenance()["commit"]}])

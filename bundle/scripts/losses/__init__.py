@@ -9,9 +9,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The terms of the papers as functions of tensors: local NCC, MIND-SSC, smoothness, Equation 1 (`confidence`), Equation 2
-(`region`), the adversarial ones, cross-entropy, consistency. It never imports networks or states: a loss is given what
-it compares."""
+"""The terms of the papers as functions of tensors: local NCC, MIND-SSC, smoothness, Equation 1 (`confidence`), Equation
+2 (`region`), the adversarial ones, cross-entropy, consistency. It never imports networks or states: a loss is given
+what it compares."""
 
 from .. import lazily
 

@@ -40,8 +40,8 @@ class MINDSSC(nn.Module):
         S_c = exp(-D_c / V),   V = mean_c D_c,   loss = mean of (S_c(warped) - S_c(fixed))^2.
 
     The descriptor of a x + b is that of x, for every a but 0: an inverted contrast costs nothing, and a non-linear one
-    little where it leaves edges where they are. The paper sums absolute differences, quantised; squares are smooth where
-    images agree. V is held above a thousandth of its mean over the image, so that flat regions are not all noise.
+    little where it leaves edges where they are. The paper sums absolute differences, quantised; squares are smooth
+    where images agree. V is held above a thousandth of its mean over the image, so that flat regions are not all noise.
 
     Args:
         radius: of a patch, in voxels: its side is 2 radius + 1.
