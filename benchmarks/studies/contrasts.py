@@ -40,17 +40,8 @@ from scripts.phantom.volumes import phantom_subject
 from scripts.registration import Refinement
 
 PATH = RESULTS / "phantom" / "contrasts.csv"
-COLUMNS = [
-    "similarity",
-    "contrast",
-    "smoothness",
-    "pair",
-    "dice_before",
-    "dice",
-    "folding_percent",
-    "seconds",
-    "commit",
-]
+KEYS = ["similarity", "contrast", "smoothness", "pair"]
+COLUMNS = [*KEYS, "dice_before", "dice", "folding_percent", "seconds", "commit"]
 SIMILARITIES: dict[str, Callable[[], torch.nn.Module]] = {
     "LocalNCC": LocalNCC,
     "GlobalMutualInformationLoss": GlobalMutualInformationLoss,

@@ -121,7 +121,7 @@ class Prepare:
         self.folder.claim(self._settings())
         waiting = [case for case in self.listed if not self.folder.is_done(case["case"], case, self.reference["case"])]
         self.folder.refuse_foreign([(case["case"], case) for case in waiting], [DATALIST])
-        check_label_ids(waiting, self.cases.labels, self.corrections)
+        check_label_ids(waiting, self.cases.named_ids, self.corrections)
         original = read_original(self.reference, self.corrections)
         grid = self.grid.of(original)
         with tempfile.TemporaryDirectory() as folder:
@@ -148,11 +148,11 @@ class Prepare:
     def _finish(self, failures: Sequence[Failure]) -> Path:
         failed = {failure.case for failure in failures}
         content: dict[str, Any] = {
-            "labels": {"0": "background", **{str(i): name for i, name in self.cases.labels.items()}}
+            "labels": {"0": "background", **{str(i): name for i, name in self.cases.named_ids.items()}}
         }
         for name in LISTS:
             done = [case for case in getattr(self.cases, name) if case["case"] not in failed]
-            content[name] = [self.folder.entry(case["case"], case) for case in done]
+            content[name] = [self.folder.entry(case["case"], case, self.cases.missing_names(case)) for case in done]
         folds = fold_lists(content, self.folds) if self.folds and not failures else {}
         if processes.rank() == 0:
             earlier = [path.name for path in self.folder.path.glob("datalist_fold*.json")]

@@ -150,9 +150,10 @@ class PreparedFolder:
         }
         write_result(record, content)
 
-    def entry(self, name: str, case: Mapping[str, str]) -> dict[str, str]:
-        """A volume in a datalist of the folder: its paths are relative to it."""
-        return {"case": name, **{key: _volume(name, key) for key in KINDS if key in case}}
+    def entry(self, name: str, case: Mapping[str, str], missing: Sequence[str] = ()) -> dict[str, Any]:
+        """A volume in a datalist of the folder: its paths are relative to it; and what its label leaves out."""
+        entry = {"case": name, **{key: _volume(name, key) for key in KINDS if key in case}}
+        return entry | ({"missing": list(missing)} if missing else {})
 
     def _files(self, name: str, case: Mapping[str, str]) -> list[str]:
         return [*(_volume(name, key) for key in KINDS if key in case), _record(name)]

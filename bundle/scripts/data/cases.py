@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from ..files.datalist import LISTS, check_lists, resolve_entry
+from .partly_labeled import IGNORED, resolve_missing, split_ignored
 from .sources import find_images, find_source, looked_for
 from .structures import agree_on_labels, names_of_ids
 
@@ -36,6 +37,8 @@ class Cases:
     """The cases of a run, list by list, and what the values of their labels mean.
 
     A case is ``{"case": name, "image": path, "label": path}`` with absolute paths; an unlabelled one has no ``label``.
+    Where labels may say nothing of some voxels or structures, each labelled case has ``missing``, the classes that were
+    not drawn in it, of which there may be none.
 
     Args:
         labels: name of each foreground id, in ascending order of the ids; the background (0) is not in it.
@@ -43,6 +46,7 @@ class Cases:
         unlabeled: images only.
         validation: labelled cases that choose the best weights.
         test: labelled cases for the final numbers.
+        ignored: id of voxels that nobody has labelled, above all others, where there is one.
     """
 
     labels: Mapping[int, str]
@@ -50,11 +54,12 @@ class Cases:
     unlabeled: tuple[dict, ...] = ()
     validation: tuple[dict, ...] = ()
     test: tuple[dict, ...] = ()
+    ignored: int | None = None
 
     @property
     def label_ids(self) -> tuple[int, ...]:
-        """The ids on disk, ascending; class k (from 1) is the k-th of them."""
-        return tuple(self.labels)
+        """The ids on disk, ascending; class k (from 1) is the k-th of them, and ``num_classes`` that to be ignored."""
+        return (*self.labels, *(() if self.ignored is None else (self.ignored,)))
 
     @property
     def structures(self) -> tuple[str, ...]:
@@ -65,6 +70,15 @@ class Cases:
     def num_classes(self) -> int:
         """K + 1: the structures and the background."""
         return len(self.labels) + 1
+
+    @property
+    def named_ids(self) -> dict[int, str]:
+        """All that label files may hold besides the background, as a datalist names it."""
+        return {**self.labels, **({} if self.ignored is None else {self.ignored: IGNORED})}
+
+    def missing_names(self, case: Mapping[str, Any]) -> list[str]:
+        """The structures that were not drawn in a case."""
+        return [self.structures[number - 1] for number in case.get("missing", ())]
 
     def names(self) -> dict[str, list[str]]:
         """The names of the cases, list by list."""
@@ -141,7 +155,8 @@ def load_cases(
 
     Raises:
         FileNotFoundError: no datalist and no folder where they were looked for.
-        ValueError: fewer cases than asked for, unknown or missing ``labels``, or a malformed datalist.
+        ValueError: fewer cases than asked for, unknown or missing ``labels``, a ``missing`` structure that is none, or
+            a malformed datalist.
     """
     source, entries, known = find_source(Path(dataset_dir).expanduser(), datalist, image_name, label_name)
     check_lists(entries, source)
@@ -155,7 +170,12 @@ def load_cases(
     else:
         lists["labeled"] = _take(lists["labeled"], num_labeled, fold, "labeled", source)
     lists["unlabeled"] = _take(lists["unlabeled"], num_unlabeled, 0, "unlabeled", source)
-    return Cases(labels=names, **{key: tuple(lists[key]) for key in LISTS})
+    names, ignored = split_ignored(names, source)
+    for key in ("labeled", "validation", "test"):
+        lists[key] = [resolve_missing(case, names, source) for case in lists[key]]
+    if ignored is not None or any("missing" in case for cases in lists.values() for case in cases):
+        lists |= {key: [{"missing": (), **case} for case in lists[key]] for key in ("labeled", "validation", "test")}
+    return Cases(labels=names, ignored=ignored, **{key: tuple(lists[key]) for key in LISTS})
 
 
 def load_images(

@@ -44,9 +44,9 @@ class DataCheck:
     """Reads every case once and refuses to go on while anything is wrong.
 
     Checked are: the file can be read; one 3D volume; finite, not constant; image and label on one grid; known label ids
-    only; a label to train on not empty (of a case to score it may be, and is told in a warning); no case twice; enough
-    cases; a ``spatial_size`` that the networks can halve; and what preprocessing leaves of all that. The labels of
-    unlabelled cases are not read, here as elsewhere.
+    only, and none of a structure that is stated as missing; a label to train on not empty (of a case to score it may
+    be, and is told in a warning); no case twice; enough cases; a ``spatial_size`` that the networks can halve; and what
+    preprocessing leaves of all that. The labels of unlabelled cases are not read, here as elsewhere.
 
     Args:
         cases: what to check.
@@ -177,7 +177,7 @@ class DataCheck:
         if label is not None:
             row.ids = tuple(i for i in self.cases.label_ids if (label.array == i).any())
             row.is_empty = not label.array.any()
-            row.faults += self._label_faults(label, where)
+            row.faults += self._label_faults(label, where, case)
         if image is not None and label is not None:
             row.faults += grid_faults(image, label, self.same_grid_tolerance)
         if self.preprocessing is not None and not row.faults and not self._size_faults():
@@ -190,11 +190,18 @@ class DataCheck:
                 row.faults += row.seen.faults(self.multiple)
         return row
 
-    def _label_faults(self, label: Volume, where: str) -> list[str]:
+    def _label_faults(self, label: Volume, where: str, case: dict) -> list[str]:
         if where == "labeled" and not label.array.any():  # a case to score may rightly have nothing to find
             return ["the label is empty: it holds nothing but background (0). Move the case to `unlabeled`."]
         strays = find_strays(torch.from_numpy(label.array), self.cases.label_ids)
-        return [describe_strays(strays, self.cases.label_ids)] if strays else []
+        drawn = [i for k in case.get("missing", ()) if (label.array == (i := self.cases.label_ids[k - 1])).any()]
+        return [
+            *([describe_strays(strays, self.cases.label_ids)] if strays else []),
+            *(
+                f"`missing` has {i} ({self.cases.labels[i]}), and the label holds it. Take it out of `missing`."
+                for i in drawn
+            ),
+        ]
 
     def _warn_of_unseen_structures(self, rows: Sequence[_Row]) -> None:
         training = [row.ids for row in rows if row.where == "labeled"]

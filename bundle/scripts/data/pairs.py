@@ -20,11 +20,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.data import CacheDataset, MetaTensor
 from torch.utils.data import Dataset
 
 from ..files.datalist import case_name, read_json, resolve_entry
 from ..files.output_folder import settle
+from .transforms import MAX_CLASS
 
 __all__ = ["PairDataset", "read_pairs"]
 
@@ -39,7 +41,8 @@ class PairDataset(Dataset):
     Indices count the labelled subjects first, then the unlabelled ones.
 
     Args:
-        data: labelled cases, ``{"image": path, "label": path}``; ``case`` is optional.
+        data: labelled cases, ``{"image": path, "label": path}``; ``case`` is optional, and so is ``missing``, the
+            classes that the label leaves out, which one case has when others have it.
         transform: MONAI's transforms for a subject, which must let ``label`` be missing. What comes before a random
             one is done once; anything but a MONAI transform would count as random.
         unlabeled: cases of which the image alone is used: a label that one might carry is left out before anything
@@ -71,9 +74,10 @@ class PairDataset(Dataset):
 
         Returns:
             ``moving_image`` and ``fixed_image`` (C, D, H, W); ``moving_label`` and ``fixed_label`` (1, D, H, W) of the
-            labelled ones; ``moving_affine`` and ``fixed_affine`` (4, 4), voxel to RAS mm, where the transform keeps
-            them; and the names ``moving_case`` and ``fixed_case``. For a third index the same of ``style``. The tensors
-            are plain, since each operation on a :class:`~monai.data.MetaTensor` takes longer.
+            labelled ones, and of those that say it ``moving_missing`` and ``fixed_missing`` (256,), true at the classes
+            that were not drawn; ``moving_affine`` and ``fixed_affine`` (4, 4), voxel to RAS mm, where the transform
+            keeps them; and the names ``moving_case`` and ``fixed_case``. For a third index the same of ``style``. The
+            tensors are plain, since each operation on a :class:`~monai.data.MetaTensor` takes longer.
         """
         entry: dict[str, Any] = {}
         for role, index in zip(ROLES[: max(2, len(pair))], pair, strict=True):
@@ -84,6 +88,9 @@ class PairDataset(Dataset):
                     continue
                 volume = subject[key]
                 entry[f"{role}_{key}"] = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
+            if "missing" in subject:
+                entry[f"{role}_missing"] = torch.zeros(MAX_CLASS + 1, dtype=torch.bool)
+                entry[f"{role}_missing"][list(subject["missing"])] = True
             if isinstance(subject["image"], MetaTensor):
                 entry[f"{role}_affine"] = subject["image"].affine
         return entry

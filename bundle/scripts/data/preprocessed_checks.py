@@ -142,7 +142,7 @@ def look_at(
     Args:
         case: paths of ``image`` and, where the case is labelled, ``label``.
         image: the file of the image.
-        label: the file of the label: known ids, on the grid of the image.
+        label: the file of the label: known ids, and above them one to be ignored, on the grid of the image.
         preprocessing: dictionary transforms that start from paths; labels become the classes 1, 2, ...
         labels: ids -> names of the structures, in the order of the classes.
 
@@ -155,6 +155,7 @@ def look_at(
     found = _values(seen, affine, image.affine, image.array.shape)
     if label is not None:
         classes = data["label"].as_tensor()[0].to(torch.uint8)
+        classes = classes * (classes <= len(labels))  # what is to be ignored is no structure
         found |= {"label": classes, **_compare(label, classes, grid, labels)}
     return Preprocessed(case["case"], tuple(seen.shape), spacing_of(affine), **found)
 
@@ -163,10 +164,10 @@ def _compare(
     label: Volume, classes: torch.Tensor, grid: tuple[torch.Tensor, Sequence[int]], labels: Mapping[int, str]
 ) -> dict[str, Any]:
     """What the networks' grid holds of a label file."""
-    mask = torch.from_numpy(label.array != 0)
+    mask = torch.from_numpy((label.array > 0) & (label.array <= max(labels)))  # above: to be ignored
     outside = outside_grid(mask, label.affine, *grid)
     # both go through the label in the order of its voxels
-    of_file = torch.from_numpy(np.searchsorted(list(labels), label.array[label.array != 0]))
+    of_file = torch.from_numpy(np.searchsorted(list(labels), label.array[mask.numpy()]))
     total, cut = of_file.bincount(minlength=len(labels)), of_file[outside].bincount(minlength=len(labels))
     left = classes.flatten().int().bincount(minlength=len(labels) + 1)[1:]
     size = torch.tensor(grid[1])

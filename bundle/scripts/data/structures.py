@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..files.each_case import for_each
+from .partly_labeled import IGNORED
 from .transforms import MAX_CLASS
 from .volumes import read_volume
 
@@ -38,12 +39,14 @@ def agree_on_labels(stated: Any, given: Mapping[int | str, str] | None, source: 
     """
     stated_in = source / "labels.json" if source.is_dir() else source
     maps = [_parse_labels(value, where) for value, where in ((stated, str(stated_in)), (given, "the config")) if value]
-    if len(maps) == 2 and maps[0] != maps[1]:
+    # a model does not know which voxels its data said nothing of
+    structures = [{i: name for i, name in names.items() if name != IGNORED} for names in maps]
+    if len(maps) == 2 and structures[0] != structures[1]:
         raise ValueError(
             f"the labels of {stated_in} and of the config differ.\n  {stated_in.name}: {maps[0]}\n  config: {maps[1]}\n"
             "  Remove `labels` from the config, or make them equal."
         )
-    return maps[0] if maps else {}
+    return max(maps, key=len, default={})
 
 
 def names_of_ids(cases: Sequence[Mapping[str, str]], names: Mapping[int, str] | None, source: Path) -> dict[int, str]:

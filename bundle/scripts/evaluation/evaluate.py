@@ -16,7 +16,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from monai.inferers import Inferer
 from ..data.cases import Cases
 from ..data.image_checks import check_cases
 from ..data.pairs import read_pairs
+from ..data.partly_labeled import resolve_missing
 from ..data.samplers import ordered_pairs
 from ..fields.metrics import folding_percent, sdlogj
 from ..fields.world import sample_label_at
@@ -66,9 +67,9 @@ class Evaluation:
     Into ``output_dir``: ``metrics.json``, ``segmentation.csv``, ``registration.csv``, ``examples/`` (the worst, median
     and best case of each task, for pictures) and, on request, ``report.html``. Registration is scored against the fixed
     label on the fixed file's own grid, and so is doing nothing (centres aligned). Dice is 0..1; distances are in mm; a
-    structure that is absent has no distance and is left out of the means, whose ``n`` says so. With landmarks, their
-    errors (TRE) are in ``landmarks.csv`` and, as ``tre``, among the figures; a pair that has them needs no labels, and
-    without has no overlaps. Several processes share the cases and the pairs, and the first one writes.
+    structure that is absent, or not drawn in a case, is left out of the means, whose ``n`` says so. With landmarks,
+    their errors (TRE) are in ``landmarks.csv`` and, as ``tre``, among the figures; a pair that has them needs no
+    labels, and without has no overlaps. Several processes share the cases and the pairs, and the first one writes.
 
     Args:
         cases: the test list, and the labels.
@@ -150,6 +151,7 @@ class Evaluation:
         if "registration" in self.tasks and not pairs:
             logger.warning("one test case makes no pair: registration is not scored")
         self._refuse_one_name_for_two(pairs)
+        self.missing = {case["case"]: case.get("missing", ()) for case in itertools.chain(*pairs, self.cases.test)}
         if self.landmarks is not None:
             self.landmarks.check(pairs)
         self._refuse_what_cannot_be_scored(pairs)
@@ -181,7 +183,8 @@ class Evaluation:
 
     def _pairs(self) -> list[tuple[dict, dict]]:
         if self.test_pairs is not None:
-            return [(pair["moving"], pair["fixed"]) for pair in read_pairs(self.test_pairs)]
+            resolve = partial(resolve_missing, labels=self.cases.labels, source=self.test_pairs)
+            return [(resolve(pair["moving"]), resolve(pair["fixed"])) for pair in read_pairs(self.test_pairs)]
         test = self.cases.test
         return [(test[i], test[j]) for i, j in ordered_pairs(len(test), self.max_pairs, self.seed)]
 
@@ -219,12 +222,12 @@ class Evaluation:
 
     def _score_segmentation(self, case: Mapping[str, str]) -> list[dict[str, Any]]:
         subject = self._load(case)
-        scores = self._score(self._segment(subject), subject.label.as_tensor(), subject.spacing)
+        scores = self._score(self._segment(subject), subject)
         return [{"case": subject.case, **row} for row in scores]
 
     def _segmentation_example(self, dice: float, case: Mapping[str, str]) -> dict[str, Any]:
         subject = self._load(case)
-        return segmentation_example(subject, self._segment(subject), dice)
+        return segmentation_example(subject, self._segment(subject), dice, self.cases.num_classes)
 
     @torch.no_grad()
     def _segment(self, subject: Subject) -> torch.Tensor:
@@ -288,12 +291,13 @@ class Evaluation:
             return [{"structure": name} | dict.fromkeys(OVERLAPS, math.nan) for name in self.cases.structures]
         points = points_on_fixed_file(ddf, moving, fixed)
         warped = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)
-        return self._score(warped, fixed.label.as_tensor(), fixed.spacing)
+        return self._score(warped, fixed, moving)
 
     def _pair_example(self, dice: float, identity_dice: float, moving_case: dict, fixed_case: dict) -> dict[str, Any]:
         moving, fixed = self._load(moving_case), self._load(fixed_case)
         result = self._register(moving, fixed)
         return pair_example(result, moving, fixed, self.cases.num_classes, dice, identity_dice)
 
-    def _score(self, pred: torch.Tensor, truth: torch.Tensor, spacing: Sequence[float]) -> list[dict[str, Any]]:
-        return score_structures(pred, truth, self.cases.structures, spacing)
+    def _score(self, pred: torch.Tensor, subject: Subject, *others: Subject) -> list[dict[str, Any]]:
+        missing = {number for one in (subject, *others) for number in self.missing.get(one.case, ())}
+        return score_structures(pred, subject.label.as_tensor(), self.cases.structures, subject.spacing, missing)

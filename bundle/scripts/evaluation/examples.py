@@ -40,18 +40,19 @@ def worst_median_best(ranking: Sequence[Entry]) -> list[Entry]:
     return [ranked[i] for i in (0, len(ranked) // 2, -1)] if ranked else []
 
 
-def segmentation_example(subject: Subject, pred: torch.Tensor, dice: float) -> dict[str, Any]:
+def segmentation_example(subject: Subject, pred: torch.Tensor, dice: float, num_classes: int) -> dict[str, Any]:
     """A segmented case on the grid of its file, axes to the right, the front and the top, with its affine.
 
     Args:
         subject: with its label.
         pred: classes (1, X, Y, Z) on the file's grid.
         dice: mean over the structures.
+        num_classes: with the background; voxels of the label above it are to be ignored.
     """
     affine = np.asarray(subject.file.affine)
     volumes = {
         "image": _unit_range(subject.file[0]),
-        "label": subject.label[0].numpy().astype(np.uint8),
+        "label": _known(subject.label.as_tensor()[0], num_classes).numpy().astype(np.uint8),
         "pred": pred[0].numpy().astype(np.uint8),
     }
     to_ras = nibabel.io_orientation(affine)
@@ -92,8 +93,8 @@ def pair_example(
         "moving": result.pair.moving_image[0, 0],
         "fixed": result.pair.fixed_image[0, 0],
         "warped": result.pair.warped_image[0, 0],
-        "moving_label": moving_label[0],
-        "fixed_label": fixed_label[0],
+        "moving_label": _known(moving_label[0], num_classes),
+        "fixed_label": _known(fixed_label[0], num_classes),
         "warped_label": warped_label[0, 0].to(torch.uint8),
         "ddf": result.ddf[0],
     }
@@ -108,6 +109,11 @@ def pair_example(
         "spacing": spacing_of(fixed.network.affine),
         "affine": np.asarray(fixed.network.affine),
     }
+
+
+def _known(label: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """A label for pictures: what is to be ignored is shown as background."""
+    return label * (label < num_classes)
 
 
 def _unit_range(image: torch.Tensor) -> np.ndarray:

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,11 @@ __all__ = ["score_structures"]
 
 
 def score_structures(
-    pred: torch.Tensor, truth: torch.Tensor, structures: Sequence[str], spacing: Sequence[float]
+    pred: torch.Tensor,
+    truth: torch.Tensor,
+    structures: Sequence[str],
+    spacing: Sequence[float],
+    missing: Collection[int] = (),
 ) -> list[dict[str, Any]]:
     """Score a prediction against the truth.
 
@@ -32,13 +36,19 @@ def score_structures(
         truth: classes (1, X, Y, Z).
         structures: names of the classes 1, 2, ...
         spacing: voxel size in mm.
+        missing: classes that are not to be scored, as nobody has drawn them.
 
     Returns:
         A row for each structure: ``structure``, ``dice``, ``hd95``, ``asd``, ``surface_dice_1`` and ``surface_dice_2``.
-        All are NaN for a structure that neither of the two has; one that only one of them has, has Dice and surface
-        Dice 0 and no distance.
+        All are NaN for a structure that neither of the two has, or that is missing; one that only one of them has, has
+        Dice and surface Dice 0 and no distance. Voxels where either is above the last class are to be ignored, and
+        background on both sides.
     """
     classes = len(structures) + 1
+    told = (pred < classes) & (truth < classes)
+    pred, truth = (label * told for label in (pred, truth))
+    for number in missing:
+        pred, truth = (label * (label != number) for label in (pred, truth))
     surfaces = surface_distances(pred[None], truth[None], classes, spacing)
     scores = {"dice": dice_per_structure(pred[None], truth[None], classes)[0]} | {
         n: surfaces[n] for n in SURFACE_SCORES

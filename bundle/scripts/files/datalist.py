@@ -74,7 +74,8 @@ def resolve_entry(entry: Any, source: Path, where: str) -> dict:
     """Turn an entry of a list into a case with absolute paths.
 
     Args:
-        entry: ``{"image": path, "label": path, "case": name}``, the latter two optional, or the image's path alone.
+        entry: ``{"image": path, "label": path, "case": name, "missing": [structure]}``, all but the first optional, or
+            the image's path alone.
         source: the file that states it; paths are relative to its folder.
         where: the list it stands in, for messages.
 
@@ -82,7 +83,8 @@ def resolve_entry(entry: Any, source: Path, where: str) -> dict:
         The case. Symbolic links are kept as they are, since a case is named after its link.
 
     Raises:
-        ValueError: the entry has no image, a path is not a string, or the name is none for a file.
+        ValueError: the entry has no image, a path is not a string, the name is none for a file, or ``missing`` is no
+            list.
     """
     entry = {"image": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, Mapping) or "image" not in entry:
@@ -98,6 +100,13 @@ def resolve_entry(entry: Any, source: Path, where: str) -> dict:
             raise ValueError(f"{source}: the {key} of an entry of '{where}' should be one path, found {path!r}.")
         case[key] = os.path.abspath(source.parent / path)
     case["case"] = check_name(case["case"] or case_name(case["image"]), source)
+    if "missing" in entry:
+        if not isinstance(entry["missing"], list):
+            raise ValueError(
+                f"case '{case['case']}' of {source}: `missing` should list the structures that its label leaves out, "
+                f"by their names or ids, found {entry['missing']!r}."
+            )
+        case["missing"] = tuple(entry["missing"])
     return case
 
 

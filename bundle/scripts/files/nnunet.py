@@ -45,8 +45,7 @@ def scan_nnunet(
 
     Raises:
         FileNotFoundError: there are no images.
-        ValueError: an image has several channels, a label is a region or stands for voxels to be ignored, or files are
-            of a format that is not read.
+        ValueError: an image has several channels, a label is a region, or files are of a format that is not read.
     """
     names, parts = _names_of_ids(content.get("labels"), source), {}
     for part in ("Tr", "Ts"):
@@ -131,12 +130,6 @@ def _names_of_ids(labels: Any, source: Path) -> dict[str, str]:
         raise ValueError(f"`labels` of {source} should map names to ids, as nnU-Net's do, found {labels!r}.")
     names: dict[str, str] = {}
     for name, value in labels.items():
-        if name == "ignore":
-            raise ValueError(
-                f"{source}: the label 'ignore' ({value}), of voxels that nobody has labelled, is not taken yet.\n"
-                "  Move label files that hold it out of labelsTr, so that their images are unlabelled ones, and take "
-                "the entry out."
-            )
         if isinstance(value, list | tuple):
             raise ValueError(
                 f"{source}: the label '{name}' is a region, of the ids {list(value)}. Regions are not taken yet.\n"

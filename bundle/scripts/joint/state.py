@@ -24,6 +24,7 @@ import torch
 from monai.networks.utils import one_hot
 
 from ..fields.warping import warp
+from ..losses.partial_labels import merge_unknown, partial_one_hot
 from .sampling import Identity
 
 #: predictions of the segmentation network and the image each is made of
@@ -52,7 +53,9 @@ class PairState:
 
     Args:
         batch: tensors ``moving_image``, ``fixed_image`` and, for labelled cases, ``moving_label``, ``fixed_label`` as
-            class indices (B, 1, D, H, W).
+            class indices (B, 1, D, H, W). With ``moving_missing`` (B, K), true at the classes that were not drawn, the
+            index ``num_classes`` marks voxels to be ignored, and ``moving_label`` has further channels, which
+            ``compared`` reads (:mod:`scripts.losses.partial_labels`); so with ``fixed_missing``.
         networks: ``registration``, ``segmentation``, ``discriminator``; only those that are read have to be there.
         num_classes: classes with background.
         sampling: how the field is scaled to make training data (see :mod:`scripts.joint.sampling`).
@@ -103,6 +106,16 @@ class PairState:
     def computed(self, name: str) -> torch.Tensor | None:
         """The quantity when it has been computed or carried over, else None; never computes it."""
         return self.__dict__.get(name)
+
+    def compared(self, names: Sequence[str], values: Sequence[torch.Tensor] | None = None) -> list[torch.Tensor]:
+        """Quantities as they may be compared: what a label among them says nothing of is merged in all of them.
+
+        Args:
+            names: of the quantities.
+            values: in their place; None: they are computed.
+        """
+        values = [getattr(self, name) for name in names] if values is None else values
+        return merge_unknown(values, names, self.num_classes)
 
     @staticmethod
     def of_field(ddf: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -268,6 +281,8 @@ class PairState:
     def _one_hot(self, name: str) -> torch.Tensor:
         if name not in self.batch:
             raise KeyError(f"this pair has no '{name}'; a term that reads it needs `requires: [{name}]` to sit it out.")
+        if (missing := self.batch.get(name.replace("_label", "_missing"))) is not None:
+            return partial_one_hot(self.batch[name], self.num_classes, missing)
         return one_hot(self.batch[name].long(), self.num_classes, dtype=torch.float32)
 
     def _forward(self, name: str, *inputs: torch.Tensor, method: str = "__call__") -> torch.Tensor:

@@ -150,7 +150,8 @@ class JointTrainer(Trainer):
             self._learn(group, sums)
             total = total + sum(loss.detach() for loss in sums.values())
             carried.update({q: v.detach() for q in self.carry if (v := state.computed(q)) is not None})
-            output.update({key: v.detach() for key, q in self.outputs.items() if (v := state.computed(q)) is not None})
+            shown = {key: q for key, q in self.outputs.items() if state.computed(q) is not None}
+            output.update(zip(shown, (v.detach() for v in state.compared(list(shown.values()))), strict=True))
             if (ddf := state.computed("ddf")) is not None:
                 self.state.ddf = ddf.detach()
         for update in self.updates.values():
@@ -196,7 +197,7 @@ class JointTrainer(Trainer):
     ) -> torch.Tensor:
         total = torch.zeros((), device=self.state.device)
         for key, term in terms.items():
-            value = term.loss(*(getattr(state, quantity) for quantity in term.quantities))
+            value = term.loss(*state.compared(term.quantities))
             weight = term.weight_at(self.state.iteration)
             losses[f"{name}/{key}"] = (value.detach(), weight)
             total = total + weight * value

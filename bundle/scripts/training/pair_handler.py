@@ -61,7 +61,7 @@ class PairPicture:
             pair,
             Frame.of(pair.batch["fixed_affine"][0].cpu(), self.view),
             pred=pair.fixed_pred[0].argmax(0) if self.with_segmentation else None,
-            label=None if label is None else label[0, 0],
+            label=None if label is None else label[0, 0] * (label[0, 0] < pair.num_classes),  # without what is ignored
         )
         write_picture(self.folder / f"epoch_{epoch:04d}.png", picture)
         with SummaryWriter(self.log_dir) as writer:

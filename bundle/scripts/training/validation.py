@@ -29,7 +29,8 @@ class JointEvaluator(Evaluator):
     """Segments the fixed image of every pair and registers the moving one onto it, by the state of the trainer.
 
     The output holds ``pred`` (logits of the fixed image) and ``label`` for segmentation, ``warped_label`` (soft) and
-    ``label`` for registration, labels as class indices (B, 1, D, H, W). Handlers find the field of the pair as
+    ``registered_label`` for registration, these labels as class indices (B, 1, D, H, W). The two differ where labels do
+    not say everything, which is then left out on both sides. Handlers find the field of the pair as
     ``engine.state.ddf`` (B, 3, D, H, W), None where registration is no task. The state of the last pair stays readable
     as ``engine.state.pair`` until the next run.
 
@@ -81,7 +82,7 @@ class JointEvaluator(Evaluator):
             network.eval()
         amp_dtype = self.amp_kwargs.get("dtype", torch.bfloat16) if self.amp else None
         pair = self.state.pair = self.make_state(batch, self.networks, amp_dtype=amp_dtype)
-        output = {"image": pair.fixed_image, "label": batch["fixed_label"]}
+        output = {"image": pair.fixed_image, "label": batch["fixed_label"], "registered_label": batch["fixed_label"]}
         with torch.no_grad():
             if "segmentation" in self.tasks:
                 device = pair.fixed_image.device.type
@@ -89,7 +90,21 @@ class JointEvaluator(Evaluator):
                     output["pred"] = self.inferer(pair.fixed_image, self.networks["segmentation"]).float()
             if "registration" in self.tasks:
                 output["warped_label"] = pair.warped_label
+            if "fixed_missing" in batch:
+                self._leave_out_unknown(pair, output)
         self.state.ddf = pair.computed("ddf")
         self.state.output = output
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return self.state.output
+
+    def _leave_out_unknown(self, pair: PairState, output: dict[str, torch.Tensor]) -> None:
+        """What a label says nothing of becomes background on both sides; a structure that is nowhere has no Dice."""
+        for pred, name, label in (
+            ("pred", "fixed_pred", "label"),
+            ("warped_label", "warped_label", "registered_label"),
+        ):
+            if pred in output:
+                output[pred], truth = pair.compared([name, "fixed_label"], [output[pred], pair.fixed_label])
+                output[label] = truth.argmax(dim=1, keepdim=True)
+            else:
+                del output[label]
