@@ -52,7 +52,7 @@ CONTRASTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "inverted": lambda x: 1 - x,
     "non-linear": lambda x: (1 + torch.cos(2.5 * math.pi * x)) / 2,  # neither order nor difference of tissues stays
 }
-SMOOTHNESS = (0.03, 0.1, 0.3, 1.0)  # relative to the similarity, each on a scale of its own
+SMOOTHNESS = (0.03, 0.1, 0.3, 1.0, 3.0)  # relative to the similarity, each on a scale of its own
 SIZE, STEPS, RATE = 32, 100, 0.1  # voxels a side, steps, voxels a step
 WINDOW = (-300, 600)  # HU, as configs/data/phantom.yaml
 
@@ -82,11 +82,12 @@ def table() -> str:
     ]
     for contrast in CONTRASTS:
         for name in SIMILARITIES:
-            rows = [row for row in _rows(name, contrast) if row["pair"] != "0"]
+            chosen = _chosen(name, contrast)
+            rows = [row for row in _rows(name, contrast) if row["pair"] != "0" and row["smoothness"] == chosen]
             before, after, folding = (
                 np.mean([float(row[key]) for row in rows]) for key in ("dice_before", "dice", "folding_percent")
             )
-            cells = [contrast, f"`{name}`", _chosen(name, contrast), f"{before:.1f}", f"{after:.1f}"]
+            cells = [contrast, f"`{name}`", chosen, f"{before:.1f}", f"{after:.1f}"]
             lines.append(f"| {' | '.join([*cells, f'{folding:.3f}', str(len(rows))])} |")
     return "\n".join(lines)
 
