@@ -52,7 +52,7 @@ CONTRASTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "inverted": lambda x: 1 - x,
     "non-linear": lambda x: (1 + torch.cos(2.5 * math.pi * x)) / 2,  # neither order nor difference of tissues stays
 }
-SMOOTHNESS = (0.03, 0.1, 0.3, 1.0, 3.0)  # relative to the similarity, each on a scale of its own
+SMOOTHNESS = (0.03, 0.1, 0.3, 1.0)  # relative to the similarity, each on a scale of its own
 SIZE, STEPS, RATE = 32, 100, 0.1  # voxels a side, steps, voxels a step
 WINDOW = (-300, 600)  # HU, as configs/data/phantom.yaml
 

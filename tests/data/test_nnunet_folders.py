@@ -125,7 +125,8 @@ def test_a_case_with_another_channel_alone_is_refused(raw):
     ("labels", "message"),
     [
         ({"background": 0, "whole": [1, 2], "core": [2]}, r"'whole' is a region, of the ids \[1, 2\].*not taken yet"),
-        ({"background": 0, "liver": 1, "ignore": 2}, r"'ignore' \(2\).*not taken yet"),
+        ({"background": 0, "liver": 2, "ignore": 1}, "'ignore' has the id 1; expected the highest"),
+        ({"background": 0, "ignore": 1}, "'ignore' has the id 1; expected the highest, above those of at least one"),
         ({"background": 0, "liver": "one"}, "'liver' should have a whole number"),
         ({"background": 0, "a": 1, "b": 1}, "'a' and 'b' have one id, 1"),
         (["liver"], "should map names to ids"),
@@ -135,6 +136,14 @@ def test_a_case_with_another_channel_alone_is_refused(raw):
 def test_labels_that_are_not_taken_are_refused(raw, labels, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         load_cases(raw(labels=labels))
+
+
+def test_the_highest_id_may_stand_for_voxels_that_nobody_has_labelled(raw):
+    cases = load_cases(raw(labels={"background": 0, "liver": 1, "spleen": 2, "ignore": 5}))
+    assert (cases.labels, cases.ignored, cases.num_classes) == ({1: "liver", 2: "spleen"}, 5, 3)
+    assert cases.label_ids == (1, 2, 5)
+    assert all(case["missing"] == () for case in cases.labeled + cases.validation + cases.test)
+    assert all("missing" not in case for case in cases.unlabeled)
 
 
 def test_an_image_without_its_channel_is_refused_with_the_option_that_takes_it(raw):

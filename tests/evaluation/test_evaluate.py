@@ -227,6 +227,26 @@ def test_a_structure_that_no_case_has_is_null_in_the_file_and_does_not_spoil_the
     assert ">nan" not in (out / "report.html").read_text().lower()
 
 
+def test_what_was_not_drawn_or_is_to_be_ignored_is_not_scored(dataset, write_json):
+    folder = dataset({"whole": classes(), "part": classes(), "spoilt": classes()})
+    for name in ("part", "spoilt"):  # the images show both structures still
+        label = nib.load(folder / "labels" / f"{name}.nii.gz")
+        ids = np.asarray(label.dataobj).copy()
+        ids[ids == 250] = 0 if name == "part" else 251
+        nib.save(nib.Nifti1Image(ids, label.affine), folder / "labels" / f"{name}.nii.gz")
+    content = json.loads((folder / "datalist.json").read_text())
+    content["labels"]["251"] = "ignore"
+    content["test"][1]["missing"] = ["slab"]
+    write_json(folder / "datalist.json", content)
+    metrics, out = evaluate(folder, {"segmentation": READS_BRIGHTNESS, "registration": STAY})
+    assert metrics["structures"] == list(LABELS.values())
+    for task, count in (("segmentation", 3), ("registration", 6)):
+        structures = metrics[task]["dice"]["per_structure"]
+        assert structures["cube"] == {"mean": 1.0, "std": 0.0, "n": count}
+        # the slab is scored where it was drawn: in one case, and in no pair, as none has it in both
+        assert structures["slab"]["n"] == (1 if task == "segmentation" else 0)
+
+
 @pytest.mark.parametrize(("value", "made"), [(True, True), ("true", True), (False, False), ("false", False)])
 def test_a_report_is_made_on_request_as_the_command_line_spells_it(value, made, dataset):
     folder = dataset({"a": classes(), "b": classes(1)})
