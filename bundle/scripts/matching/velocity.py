@@ -27,7 +27,7 @@ from .affine import LAST, Affine
 from .scan import Scan, grid_points, read
 from .structures import overlap_loss
 
-__all__ = ["LEVELS", "Level", "match_velocity"]
+__all__ = ["LEVELS", "Level", "displacement_of", "match_velocity"]
 
 SMOOTHINGS = 30  # at most, of the few places where a field folds
 LEAST_VOLUME = 0.05  # of a voxel after moving, as a share: less is next to a fold, on another grid
@@ -41,6 +41,7 @@ class Level(NamedTuple):
     steps: int
 
 
+SQUARINGS = 5
 LEVELS = (Level(4, 2, 30), Level(2, 2, 30), Level(2, 1, 20))
 
 
@@ -55,7 +56,7 @@ def match_velocity(
     overlap: float = 1.0,
     similarity: float = 1.0,
     learning_rate: float = 0.4,
-    squarings: int = 5,
+    squarings: int = SQUARINGS,
 ) -> Tensor:
     """Find the velocities whose integrals, followed by the affines, make moving images most like fixed ones.
 
@@ -72,7 +73,8 @@ def match_velocity(
         squarings: of the integration.
 
     Returns:
-        The displacements (B, 3, D, H, W) in voxels of the fixed images, before the affine: p goes to affine(p + u(p)).
+        The velocities on every ``stride``-th voxel of the last level, in voxels of the fixed images:
+        :func:`displacement_of` is u, and p goes to affine(p + u(p)).
     """
     velocity = None
     for level in levels:
@@ -88,7 +90,7 @@ def match_velocity(
         optimizer = torch.optim.Adam([velocity], learning_rate)
         decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST, level.steps)
         for _ in range(level.steps):
-            where = affine(points + _displacement(velocity, level.stride, image.shape[2:], squarings).movedim(1, -1))
+            where = affine(points + displacement_of(velocity, level.stride, image.shape[2:], squarings).movedim(1, -1))
             total = smoothness * _roughness(velocity, level.stride)
             if similarity:
                 warped = read(coarse, where, level.pooling, moving.padding_mode)
@@ -101,14 +103,13 @@ def match_velocity(
             optimizer.step()
             decay.step()
     with torch.no_grad():
-        velocity = _unfolded(velocity, levels[-1].stride, fixed.size, squarings + 1)
-        return _displacement(velocity, levels[-1].stride, fixed.size, squarings + 1)
+        return _unfolded(velocity.detach(), levels[-1].stride, fixed.size, squarings + 1)
 
 
 def _unfolded(velocity: Tensor, stride: int, size: Sequence[int], squarings: int) -> Tensor:
     """Smooth a velocity around the voxels where what it integrates to folds, or nearly; as often as it takes."""
     for _ in range(SMOOTHINGS):
-        folded = jacobian_determinant(_displacement(velocity, stride, size, squarings)) < LEAST_VOLUME
+        folded = jacobian_determinant(displacement_of(velocity, stride, size, squarings)) < LEAST_VOLUME
         if not bool(folded.any()):
             break
         near = F.adaptive_max_pool3d(folded.float(), tuple(velocity.shape[2:]))
@@ -121,7 +122,7 @@ def _mean_of_neighbours(volume: Tensor) -> Tensor:
     return F.avg_pool3d(F.pad(volume, (1,) * 6, mode="replicate"), 3, stride=1)
 
 
-def _displacement(velocity: Tensor, stride: int, size: Sequence[int], squarings: int) -> Tensor:
+def displacement_of(velocity: Tensor, stride: int, size: Sequence[int], squarings: int = SQUARINGS + 1) -> Tensor:
     """The integral of a velocity in voxels of the full grid, on a grid of ``size`` with the same extent."""
     return _resized(stride * integrate(velocity / stride, squarings), size)
 

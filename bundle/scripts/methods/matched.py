@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..joint.state import PairState
-from ..matching.match import Matching
+from ..matching.match import Match, Matching
 
 #: predictions that the field is made of
 _BEFORE = ("moving_pred", "fixed_pred")
@@ -34,11 +35,15 @@ class MatchedState(PairState):
         matching: optimises. With ``overlap`` above 0 the field follows the classes that segmentation sees, too.
         guided: whether there is a segmentation network to ask; without, the images alone decide.
         args, kwargs: as :class:`scripts.joint.state.PairState`.
+
+    Attributes:
+        match: what the field was made of, once there is one; None where another field was carried over.
     """
 
     def __init__(self, *args: Any, matching: Matching, guided: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.matching, self.guided = matching, guided
+        self.match: Match | None = None
 
     @classmethod
     def required(cls, tasks: Sequence[str], guided: bool = True, **_: Any) -> list[str]:
@@ -48,9 +53,10 @@ class MatchedState(PairState):
     @cached_property
     def ddf(self) -> Tensor:
         """The field: displacement in voxels (B, 3, D, H, W), float32."""
-        if not self.guided:
-            return self.matching(self.moving_image, self.fixed_image)
-        return self.matching(self.moving_image, self.fixed_image, self.moving_prob, self.fixed_prob)
+        probabilities = (self.moving_prob, self.fixed_prob) if self.guided else ()
+        with torch.inference_mode(False):
+            self.match = self.matching.match(self.moving_image, self.fixed_image, *probabilities)
+            return self.match.ddf
 
     def _segment(self, name: str) -> Tensor:
         if not self.guided or self.computed("ddf") is not None:
