@@ -28,8 +28,8 @@ from .grids import apply_affine, change_grid, ras_to_lps, spacing_of, voxel_poin
 from .transforms import AffineTransform, Chain, FieldTransform, WorldTransform
 from .world import moving_points, slabs
 
-STEEPEST = 0.75  # of the fade: from 1 on it would fold
-WIDEST = 16  # voxels of a margin
+STEEPEST = 0.5  # of the fade: from 1 on it would fold
+WIDEST = 24  # voxels of a margin
 FINEST = 2.0**-10  # voxels: a remainder is rounded to this, and files become a third as large
 LEAST_GROWTH = 0.1  # of a volume by A: less is no fit of a map that can be inverted
 
