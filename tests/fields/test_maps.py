@@ -27,7 +27,7 @@ from scripts.fields.transform_files import read_transform, write_chain, write_di
 from scripts.fields.transforms import AffineTransform, Chain
 from scripts.fields.world import moving_points
 
-VOXEL = 1e-3  # of a voxel: to which remainders are rounded
+VOXEL = 3e-4  # of a voxel: a little more than what remainders are rounded to
 
 
 def write(folder, transform, affines):

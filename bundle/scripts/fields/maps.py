@@ -30,7 +30,7 @@ from .world import moving_points, slabs
 
 STEEPEST = 0.5  # of the fade: from 1 on it would fold
 WIDEST = 24  # voxels of a margin
-FINEST = 2.0**-10  # voxels: a remainder is rounded to this, and files become a third as large
+FINEST = 2.0**-12  # voxels: displacements are rounded to it
 LEAST_GROWTH = 0.1  # of a volume by A: less is no fit of a map that can be inverted
 
 
@@ -76,8 +76,13 @@ def map_on_grid(moved: torch.Tensor, affine: torch.Tensor, outside: AffineTransf
 
 def field_on_grid(remainder: torch.Tensor, affine: torch.Tensor) -> FieldTransform:
     """The field of displacements (X, Y, Z, 3) in RAS mm, rounded as files have it."""
+    return FieldTransform(rounded(ras_to_lps(remainder).float(), affine), affine)
+
+
+def rounded(displacement: torch.Tensor, affine: torch.Tensor) -> torch.Tensor:
+    """Displacements in mm to a 4096th of the smallest side of a voxel: files then pack well."""
     unit = FINEST * 2.0 ** math.floor(math.log2(min(spacing_of(affine))))
-    return FieldTransform((ras_to_lps(remainder).float() / unit).round() * unit, affine)
+    return (displacement / unit).round() * unit
 
 
 def points_on_grid(transform: WorldTransform, affine: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:

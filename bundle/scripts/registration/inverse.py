@@ -19,6 +19,7 @@ import torch
 from ..fields.grids import apply_affine, as_affine, change_grid, inside_grid, voxel_points
 from ..fields.maps import covering_grid, field_on_grid, map_on_grid
 from ..fields.transforms import AffineTransform, Chain
+from ..fields.world import slabs
 from ..matching.match import Match
 from .pair import Registered, Subject
 
@@ -64,11 +65,13 @@ def _residual(transform: Chain, inverse: Chain, moving: Subject, fixed: Subject)
     affine, shape = covering_grid(
         fixed.network.affine, fixed.network.shape[1:], fixed.file.affine, fixed.file.shape[1:]
     )
-    points = voxel_points(shape, affine).reshape(-1, 3)
-    points = points[_inside(points, fixed)]
-    there = transform(points)
-    reached = _inside(there, moving)
-    return (inverse(there[reached]) - points[reached]).norm(dim=-1)
+    distances = []
+    for _, points in slabs(shape, affine):
+        points = points[_inside(points, fixed)]
+        there = transform(points)
+        reached = _inside(there, moving)
+        distances.append((inverse(there[reached]) - points[reached]).norm(dim=-1))
+    return torch.cat(distances)
 
 
 def _inside(points: torch.Tensor, subject: Subject) -> torch.Tensor:

@@ -29,7 +29,7 @@ from ..data.ids import whole_ids
 from ..data.image_checks import check_files, fill_number
 from ..data.readers import load_volume
 from ..data.volumes import Volume
-from ..fields.maps import covering_grid, displacement_on_grid
+from ..fields.maps import covering_grid, displacement_on_grid, rounded
 from ..fields.transform_files import write_chain, write_displacement
 from ..fields.transforms import Chain
 from ..fields.volumes import write_volume
@@ -232,7 +232,7 @@ def write_transform(path: Path, transform: Chain, fixed: Subject) -> None:
         write_chain(path, transform.steps)
     else:
         grid = covering_grid(fixed.network.affine, fixed.network.shape[1:], fixed.file.affine, fixed.file.shape[1:])
-        write_displacement(path, displacement_on_grid(transform, *grid), grid[0])
+        write_displacement(path, rounded(displacement_on_grid(transform, *grid), grid[0]), grid[0])
 
 
 def _write_transforms(folder: Path, transform: Chain, moving: Subject, fixed: Subject) -> None:
