@@ -52,7 +52,7 @@ def test_what_was_trained_segments_with_and_without_a_vote(vote, trained, phanto
     (path,) = tmp_path.glob("*_seg.nii.gz")
     (confidence,) = tmp_path.glob("*_confidence.nii.gz")
     sure = nib.load(confidence)
-    assert sure.shape == nib.load(image).shape and 0 <= np.min(sure.dataobj) and 0.1 < np.max(sure.dataobj) <= 1
+    assert sure.shape == nib.load(image).shape and np.min(sure.dataobj) >= 0 and 0.1 < np.max(sure.dataobj) <= 1
     found, given = nib.load(path), nib.load(image)
     assert found.shape == given.shape and set(np.unique(found.dataobj)) <= {0, *STRUCTURES}
     assert np.count_nonzero(found.dataobj) > 0

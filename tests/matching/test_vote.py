@@ -18,7 +18,7 @@ from test_match import SIZE, blobs
 
 from scripts.matching.match import Matching
 from scripts.matching.scan import grid_points
-from scripts.matching.vote import Atlas, Carried, LocalVote, carry
+from scripts.matching.vote import Atlas, Carried, LocalVote, carry, carry_again, take_vote
 
 POINTS = grid_points(SIZE, 1, torch.device("cpu"))
 QUICK = Matching(levels=[[4, 2, 4], [2, 2, 4]])
@@ -62,6 +62,45 @@ def test_what_teaches_a_network_sees_nothing_of_it_beyond_the_affine():
     assert all(torch.equal(field, fields[0]) for field in fields) and float(fields[0].abs().max()) > 0.1
     with pytest.raises(ValueError, match="see images only"):
         carry([Atlas("a", image, label)], other, None, 3, Matching(overlap=1.0))
+
+
+def test_a_second_turn_owes_a_network_nothing_either():
+    image, label = scene()
+    other, _ = scene(0.5)
+    matching = Matching(levels=[[4, 2, 4]], affine=False)
+    votes = [
+        take_vote([Atlas("a", image, label)], other, prob, 3, matching, LocalVote(turns=2))[0]
+        for prob in (one_hot(label), torch.rand(1, 3, *SIZE).softmax(dim=1))
+    ]
+    assert torch.equal(*votes)
+
+
+def test_in_a_second_turn_an_atlas_goes_where_all_of_them_have_said():
+    _, label = scene()
+    _, truth = scene(torch.tensor([2.0, 0.0, -1.0]))
+    flat = 0.5 + 0.01 * torch.rand(
+        1, 1, *SIZE, generator=torch.Generator().manual_seed(0)
+    )  # an image that says nothing
+    atlas, matching = Atlas("a", flat, label), Matching(levels=[[4, 2, 20]], affine=False)
+
+    def overlap(found):
+        chosen = found.prob.argmax(dim=1)
+        return float(2 * ((chosen > 0) & (truth[:, 0] > 0)).sum() / ((chosen > 0).sum() + (truth > 0).sum()))
+
+    (alone,) = carry([atlas], flat, None, 3, matching)
+    (again,) = carry_again([atlas], flat, one_hot(truth), 3, matching)
+    assert overlap(alone) < 0.75 < 0.85 < overlap(again) and not matching.overlap
+
+
+def test_turns_follow_each_other():
+    (image, label), (other, _) = scene(), scene(0.5)
+    atlases, join = [Atlas("a", image, label), Atlas("b", image, label)], LocalVote(turns=2)
+    first = join(carry(atlases, other, None, 3, QUICK))
+    vote, last = take_vote(atlases, other, None, 3, QUICK, join)
+    assert torch.equal(vote, join(carry_again(atlases, other, first, 3, QUICK))) and len(last) == 2
+    assert torch.equal(take_vote(atlases, other, None, 3, QUICK, LocalVote())[0], first)
+    with pytest.raises(ValueError, match="1 or more, found 0"):
+        LocalVote(turns=0)
 
 
 def carried(prob, difference):

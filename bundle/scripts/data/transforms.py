@@ -123,8 +123,8 @@ class SaveLabelMapd(SaveImaged):
     in folders of their own, ``SaveImaged`` would keep the second.
 
     Args:
-        keys: label maps (1, X, Y, Z) with their affines, on the grids of their files. Beside one goes the ``confidence``
-            of the data, where it has one: ``CASE_confidence.nii.gz``, 0 to 1.
+        keys: label maps (1, X, Y, Z) with their affines, on the grids of their files. Beside one goes the
+            ``confidence`` of the data, where it has one: ``CASE_confidence.nii.gz``, 0 to 1.
         output_dir: where they go. A file that is there and that this product did not write is not replaced.
         results: the :class:`scripts.data.LabelMapFolder` that collects those of a run.
     """

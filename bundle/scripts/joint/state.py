@@ -270,14 +270,14 @@ class PairState:
             raise KeyError(f"this pair has no '{name}'; a term that reads it needs `requires: [{name}]` to sit it out.")
         return one_hot(self.batch[name].long(), self.num_classes, dtype=torch.float32)
 
-    def _forward(self, name: str, *inputs: torch.Tensor) -> torch.Tensor:
+    def _forward(self, name: str, *inputs: torch.Tensor, method: str = "__call__") -> torch.Tensor:
         taught = name in self.learning or any(x.requires_grad for x in inputs)
         device = inputs[0].device.type
         with (
             torch.set_grad_enabled(torch.is_grad_enabled() and taught),
             torch.autocast(device, dtype=self.amp_dtype, enabled=self.amp_dtype is not None),
         ):
-            output = self.networks[name](*inputs)
+            output = getattr(self.networks[name], method)(*inputs)
         return output if self.amp_dtype is None else output.float()
 
     def _segment(self, name: str) -> torch.Tensor:

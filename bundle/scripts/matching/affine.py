@@ -76,7 +76,7 @@ def match_affine(moving: Scan, fixed: Scan, window: int = 5) -> Affine:
 
 @torch.no_grad()
 def likeness(affine: Affine, moving: Scan, fixed: Scan, window: int = 5) -> Tensor:
-    """Local correlation (B,) of half-size images after affines: 1 for the same, 0 for images that have nothing in common.
+    """Local correlation (B,) of half-size images after affines: 1 for the same, 0 for nothing in common.
 
     Args:
         affine: from fixed to moving points.

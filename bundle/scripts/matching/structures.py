@@ -29,13 +29,14 @@ SCALES = (0.6, 1.6)
 STEPS, LEARNING_RATE, HELD = 30, 0.02, 0.1
 
 
-def structure_affine(moving: Tensor, fixed: Tensor) -> tuple[Affine, Tensor]:
+def structure_affine(moving: Tensor, fixed: Tensor, steps: int = STEPS) -> tuple[Affine, Tensor]:
     """Fit an affine to the centres of structures, weighted by the root of their volume, then improve their overlap.
 
     The fit is drawn towards an even scale about the common centre, the more the closer the structures lie together.
 
     Args:
         moving, fixed: class probabilities (B, C, D, H, W), background first; their grids may differ.
+        steps: of the improvement.
 
     Returns:
         The affines, and for each pair whether it can be trusted: whether three structures were seen in both images.
@@ -53,7 +54,7 @@ def structure_affine(moving: Tensor, fixed: Tensor) -> tuple[Affine, Tensor]:
     weighted = (x * weight).transpose(1, 2)
     matrix = torch.linalg.solve(weighted @ x + RIDGE * eye, weighted @ y + RIDGE * even).transpose(1, 2)
     affine = Affine(matrix, fixed_middle, moving_middle)
-    return _improve(affine, moving, fixed), trusted
+    return _improve(affine, moving, fixed, steps), trusted
 
 
 def overlap_loss(warped: Tensor, fixed: Tensor, smooth: float = 1.0) -> Tensor:
@@ -72,7 +73,7 @@ def _centers(prob: Tensor) -> tuple[Tensor, Tensor]:
     return mass, weighted_center(prob[:, 1:], mass)
 
 
-def _improve(affine: Affine, moving: Tensor, fixed: Tensor) -> Affine:
+def _improve(affine: Affine, moving: Tensor, fixed: Tensor, steps: int) -> Affine:
     """Steps on the overlap at half the resolution, held near where they begin."""
     half_moving, half_fixed = F.avg_pool3d(moving, 2), F.avg_pool3d(fixed, 2)
     points = grid_points(tuple(half_fixed.shape[2:]), 2, fixed.device)
@@ -83,7 +84,7 @@ def _improve(affine: Affine, moving: Tensor, fixed: Tensor) -> Affine:
     def moved() -> Affine:
         return Affine(affine.matrix + change, affine.fixed_center, affine.moving_point + 10 * shift)
 
-    for _ in range(STEPS):
+    for _ in range(steps):
         warped = read(half_moving, moved()(points), 2, "zeros")
         loss = overlap_loss(warped, half_fixed) + HELD * change.square().sum(dim=(1, 2))
         optimizer.zero_grad()

@@ -56,6 +56,7 @@ def match_velocity(
     overlap: float = 1.0,
     similarity: float = 1.0,
     learning_rate: float = 0.4,
+    start: Tensor | None = None,
     squarings: int = SQUARINGS,
 ) -> Tensor:
     """Find the velocities whose integrals, followed by the affines, make moving images most like fixed ones.
@@ -70,17 +71,18 @@ def match_velocity(
         overlap: weight of that.
         similarity: weight of the local correlation.
         learning_rate: about how far a point moves in a step, in voxels.
+        start: velocities (B, 3, d, h, w) to begin with, in voxels of the fixed images; None: nothing moves.
         squarings: of the integration.
 
     Returns:
         The velocities on every ``stride``-th voxel of the last level, in voxels of the fixed images:
         :func:`displacement_of` is u, and p goes to affine(p + u(p)).
     """
-    velocity = None
+    velocity = start
     for level in levels:
         size = [side // level.stride for side in fixed.size]
         start = fixed.image.new_zeros(len(fixed.image), 3, *size) if velocity is None else _resized(velocity, size)
-        velocity = start.detach().requires_grad_()
+        velocity = start.detach().clone().requires_grad_()
         image, region = fixed.pooled(level.pooling)
         correlation = LocalCorrelation(image, region, window)
         coarse, _ = moving.pooled(level.pooling)

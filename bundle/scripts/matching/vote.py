@@ -23,9 +23,10 @@ from torch import Tensor
 from ..fields.warping import warp
 from .match import Matching
 
-__all__ = ["WEIGHTINGS", "Atlas", "Carried", "LocalVote", "carry"]
+__all__ = ["WEIGHTINGS", "Atlas", "Carried", "LocalVote", "carry", "carry_again", "take_vote"]
 
 WEIGHTINGS = ("difference", "equal")
+CONSENSUS = 1.0  # weight of the overlap with a vote, beside the likeness of the images
 WINDOW, FLOOR, POWER = 3, 1e-3, 2.0  # of the weight by difference: chosen on the labelled cases of abdominal CT
 
 
@@ -78,16 +79,52 @@ def carry(
     """
     if matching.overlap:
         raise ValueError("labels are carried by fields that see images only: set `overlap` of this matching to 0.")
-    carried = []
-    for atlas in atlases:
-        label = F.one_hot(atlas.label[:, 0].long(), num_classes).movedim(-1, 1).float()
-        ddf = matching(atlas.image, image, None if prob is None else label, prob)
-        classes = warp(label[:, 1:], ddf)
-        known = torch.cat([1 - classes.sum(dim=1, keepdim=True), classes], dim=1)
-        apart = (warp(atlas.image, ddf) - image).square()
-        difference = F.avg_pool3d(apart, WINDOW, stride=1, padding=WINDOW // 2)
-        carried.append(Carried(atlas.case, known, difference, ddf))
-    return carried
+    return [_carry(atlas, image, prob, num_classes, matching) for atlas in atlases]
+
+
+def carry_again(
+    atlases: Sequence[Atlas], image: Tensor, vote: Tensor, num_classes: int, matching: Matching
+) -> list[Carried]:
+    """Carry atlases once more, by fields that see, beside the images, what all of them said together.
+
+    What one of them gets wrong the others put right. Nothing of a segmentation network is in a vote of :func:`carry`,
+    so that these fields owe it nothing but its affine, either.
+
+    Args:
+        atlases, image, num_classes, matching: as for :func:`carry`.
+        vote: class probabilities (1, C, D, H, W) on the image.
+    """
+    return [_carry(atlas, image, vote, num_classes, matching.seeing(CONSENSUS)) for atlas in atlases]
+
+
+def take_vote(
+    atlases: Sequence[Atlas], image: Tensor, prob: Tensor | None, num_classes: int, matching: Matching, join: LocalVote
+) -> tuple[Tensor, list[Carried]]:
+    """Carry atlases onto an image, join what they say, and do so again as often as ``join.turns`` says.
+
+    Args:
+        atlases, image, prob, num_classes, matching: as for :func:`carry`.
+        join: joins.
+
+    Returns:
+        Class probabilities (1, C, D, H, W), and the atlases as they were carried last.
+    """
+    carried = carry(atlases, image, prob, num_classes, matching)
+    vote = join(carried)
+    for _ in range(1, join.turns):
+        carried = carry_again(atlases, image, vote, num_classes, matching)
+        vote = join(carried)
+    return vote, carried
+
+
+def _carry(atlas: Atlas, image: Tensor, prob: Tensor | None, num_classes: int, matching: Matching) -> Carried:
+    label = F.one_hot(atlas.label[:, 0].long(), num_classes).movedim(-1, 1).float()
+    ddf = matching(atlas.image, image, None if prob is None else label, prob)
+    classes = warp(label[:, 1:], ddf)
+    known = torch.cat([1 - classes.sum(dim=1, keepdim=True), classes], dim=1)
+    apart = (warp(atlas.image, ddf) - image).square()
+    difference = F.avg_pool3d(apart, WINDOW, stride=1, padding=WINDOW // 2)
+    return Carried(atlas.case, known, difference, ddf)
 
 
 class LocalVote:
@@ -98,15 +135,18 @@ class LocalVote:
 
     Args:
         weighting: ``difference`` or ``equal``.
+        turns: how often atlases are carried, from the second time on with what they said before.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: ``weighting`` is neither, or ``turns`` is below 1.
     """
 
-    def __init__(self, weighting: str = "difference") -> None:
+    def __init__(self, weighting: str = "difference", turns: int = 1) -> None:
+        if turns < 1:
+            raise ValueError(f"turns: expected 1 or more, found {turns}.")
         if weighting not in WEIGHTINGS:
             raise ValueError(f"weighting: expected one of {list(WEIGHTINGS)}, found {weighting!r}.")
-        self.weighting = weighting
+        self.weighting, self.turns = weighting, turns
 
     def __call__(self, carried: Sequence[Carried]) -> Tensor:
         """Join.

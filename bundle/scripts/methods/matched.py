@@ -10,17 +10,19 @@
 # limitations under the License.
 
 
-"""A pair whose field is found by optimisation, for this pair alone, with what segmentation knows of both images."""
+"""A pair that is matched: an affine, then a velocity, by optimisation or by a network, with what segmentation knows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..fields.warping import warp
 from ..joint.state import PairState
 from ..matching.match import Match, Matching
 
@@ -29,21 +31,23 @@ _BEFORE = ("moving_pred", "fixed_pred")
 
 
 class MatchedState(PairState):
-    """The quantities of a pair without a registration network: an affine and a velocity, optimised. Not of a paper.
+    """The quantities of a pair that is registered by an affine and a velocity behind it. Not of a paper.
+
+    With a registration network, that one guesses the velocity in one pass, from the image and the class probabilities
+    of both subjects, the moving ones moved by the affine: stacks of ``num_classes`` channels. ``refined`` goes on from
+    there. Without one, optimisation alone finds the velocity. The affine follows from the class probabilities: while a
+    network learns, in closed form, and later with steps behind.
 
     Args:
-        matching: optimises. With ``overlap`` above 0 the field follows the classes that segmentation sees, too.
+        matching: finds the affine, and optimises. With ``overlap`` above 0 the field follows the classes that
+            segmentation sees, too.
         guided: whether there is a segmentation network to ask; without, the images alone decide.
         args, kwargs: as :class:`scripts.joint.state.PairState`.
-
-    Attributes:
-        match: what the field was made of, once there is one; None where another field was carried over.
     """
 
     def __init__(self, *args: Any, matching: Matching, guided: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.matching, self.guided = matching, guided
-        self.match: Match | None = None
 
     @classmethod
     def required(cls, tasks: Sequence[str], guided: bool = True, **_: Any) -> list[str]:
@@ -53,10 +57,42 @@ class MatchedState(PairState):
     @cached_property
     def ddf(self) -> Tensor:
         """The field: displacement in voxels (B, 3, D, H, W), float32."""
+        return self.match.ddf
+
+    @cached_property
+    def velocity(self) -> Tensor:
+        """What the field is the integral of, before the affine: (B, 3, D/2, H/2, W/2), in voxels of the fixed grid."""
+        return self.match.velocity
+
+    @cached_property
+    def match(self) -> Match:
+        """The affine and the velocity."""
+        pair = self._pair()
+        if "registration" not in self.networks:
+            with torch.inference_mode(False):
+                return self.matching.match(*pair)
+        begun = self._begun(pair)
+        with torch.no_grad():
+            ddf = begun.ddf
+            moved = [warp(self.moving_image, ddf, padding_mode="border"), warp(self.moving_prob[:, 1:], ddf)]
+            onto = [self.fixed_image, self.fixed_prob[:, 1:]]
+        velocity = self._forward("registration", torch.cat(moved, 1), torch.cat(onto, 1), method="velocity")
+        return replace(begun, velocity=velocity.float(), stride=2)
+
+    def refined(self, steps: int) -> dict[str, Any]:
+        """What to carry into a state of this pair so that its field is this one, refined by steps."""
+        match = self.matching.refine(self.match, *self._pair(), steps=steps)
+        return {"match": match, "moving_pred": self.moving_pred, "fixed_pred": self.fixed_pred}
+
+    def _pair(self) -> tuple[Tensor, ...]:
         probabilities = (self.moving_prob, self.fixed_prob) if self.guided else ()
-        with torch.inference_mode(False):
-            self.match = self.matching.match(self.moving_image, self.fixed_image, *probabilities)
-            return self.match.ddf
+        return self.moving_image, self.fixed_image, *probabilities
+
+    def _begun(self, pair: tuple[Tensor, ...]) -> Match:
+        """The affine alone."""
+        if self.learning:
+            return self.matching.approximate(*pair)
+        return self.matching.begin(*pair)
 
     def _segment(self, name: str) -> Tensor:
         if not self.guided or self.computed("ddf") is not None:

@@ -33,7 +33,7 @@ from ..data.volumes import lay_label
 from ..fields.grids import voxel_points
 from ..fields.world import sample_label_at
 from ..matching.match import Matching
-from ..matching.vote import WEIGHTINGS, Atlas, LocalVote, carry
+from ..matching.vote import WEIGHTINGS, Atlas, LocalVote, take_vote
 from ..networks.weights import read_saved
 
 __all__ = ["Confidenced", "VotedSegmentation", "voted", "with_votes"]
@@ -110,7 +110,7 @@ class VotedSegmentation(nn.Module):
         own = self.inferer(image, self.network).float().log_softmax(dim=1)
         others = [atlas for atlas in self.atlases if not torch.equal(atlas.image, image)]
         with torch.autocast(image.device.type, enabled=False):
-            vote = self.vote(carry(others, image, own.exp(), self.num_classes, self.matching))
+            vote, _ = take_vote(others, image, own.exp(), self.num_classes, self.matching, self.vote)
         logits = (self.share * vote.clamp(min=LEAST).log() + (1 - self.share) * own).log_softmax(dim=1)
         both = own.exp() * vote
         return Answer(logits, both.gather(1, logits.argmax(dim=1, keepdim=True)))
@@ -189,8 +189,8 @@ def voted(
     atlases = [_atlas(case, preprocessing, ids, device) for case in cases.labeled]
     join = _chosen(Path(folder))
     names = ", ".join(atlas.case for atlas in atlases)
-    logger.info("labelled cases vote on each image, joined by %s: %s", join, names)
-    return VotedSegmentation(network, atlases, len(ids) + 1, Matching(), LocalVote(join), inferer, share).eval()
+    logger.info("labelled cases vote on each image, joined by %s in %d turns: %s", join.weighting, join.turns, names)
+    return VotedSegmentation(network, atlases, len(ids) + 1, Matching(), join, inferer, share).eval()
 
 
 def with_votes(networks: Mapping[str, nn.Module], vote: str | Path | None, **settings: Any) -> dict[str, nn.Module]:
@@ -206,9 +206,10 @@ def with_votes(networks: Mapping[str, nn.Module], vote: str | Path | None, **set
     return {**networks, "segmentation": voted(networks["segmentation"], vote, **settings)}
 
 
-def _chosen(folder: Path) -> str:
+def _chosen(folder: Path) -> LocalVote:
     path = folder / "votes.pt"
-    return read_saved(path)["weighting"] if path.is_file() else WEIGHTINGS[0]
+    saved = read_saved(path) if path.is_file() else {"turns": 2}
+    return LocalVote(saved.get("weighting", WEIGHTINGS[0]), saved.get("turns", 1))
 
 
 def _atlas(case: Mapping[str, str], preprocessing: Callable, ids: Sequence[int], device: torch.device | str) -> Atlas:

@@ -157,7 +157,7 @@ def register_pair(
     ddf = pair.ddf
     if ddf.is_cuda:
         torch.cuda.synchronize(ddf.device)
-    return Registered(pair, ddf, time.perf_counter() - start, getattr(pair, "match", None))
+    return Registered(pair, ddf, time.perf_counter() - start, pair.computed("match"))
 
 
 def map_of_pair(ddf: torch.Tensor, moving: Subject, fixed: Subject, match: Match | None = None) -> Chain:

@@ -15,19 +15,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from ignite.engine import Engine, Events
+from monai.networks import one_hot
 from torch import Tensor
 
 from ..data.pairs import PairDataset
 from ..fields.metrics import dice_per_structure
+from ..fields.warping import warp
 from ..files import processes
 from ..matching.match import Matching
-from ..matching.vote import WEIGHTINGS, Atlas, LocalVote, carry
+from ..matching.vote import WEIGHTINGS, Atlas, LocalVote, carry, carry_again, take_vote
+from ..methods.voting import VotedSegmentation
 from ..networks.weights import read_saved, save_atomically
 
 __all__ = ["VoteRounds"]
@@ -37,17 +41,30 @@ logger = logging.getLogger(__name__)
 FILE = "votes.pt"
 
 
+def _left_out(atlases: Sequence[Atlas]) -> Iterator[tuple[list[Atlas], Atlas]]:
+    """The others, and each."""
+    return (([other for other in atlases if other is not atlas], atlas) for atlas in atlases)
+
+
+def _halved(ddf: Tensor) -> Tensor:
+    """A field (1, 3, D, H, W) on every second voxel, enough to draw parts of it: (3, D/2, H/2, W/2), float16."""
+    return F.interpolate(ddf, scale_factor=0.5, mode="trilinear", align_corners=False)[0].half().cpu()
+
+
 class VoteRounds:
     """Gives unlabelled images a label to learn from: the vote of the labelled cases, carried there by registration.
 
     A round comes before the first iteration of its epoch. Its affines come from segmentation as it is by then, and its
     fields from the images alone, so that the votes and the network are two sources that err independently. How votes
-    are joined is chosen by leaving out one labelled case after the other. The votes lie beside the weights until the
-    next round, and a training that is resumed goes on with them. From then on a pair whose fixed image is unlabelled
-    has a ``fixed_label``, which terms take by ``requires: [fixed_label]``.
+    are joined, and whether in one turn or two, is chosen by leaving out one labelled case after the other. The votes
+    lie beside the weights until the next round, and a training that is resumed goes on with them. From then on a pair
+    whose fixed image is unlabelled has a ``fixed_label``, which terms take by ``requires: [fixed_label]``. With
+    ``sampling`` its labelled moving image goes part of the way to the fixed one, along the field that carried it, and
+    its label with it: deep structure sampling (He et al., ECCV 2020, Section 3.1).
 
     The history gets ``votes/seconds`` and, for each way to join them, ``votes/WEIGHTING``: the mean Dice of the
-    labelled cases by leave-one-out.
+    labelled cases by leave-one-out; ``votes/again`` is that of a second turn by the better of them. At the end it is
+    told which is better on validation cases, S alone or the vote.
 
     Args:
         epochs: before which there is a round, counted from 1.
@@ -58,6 +75,8 @@ class VoteRounds:
         folder: where ``votes.pt`` goes.
         device: where networks and images are.
         weighting: ``difference`` or ``equal``; None: chosen.
+        sampling: draws the part of the field, as :mod:`scripts.joint.sampling`; None: moving images stay.
+        validation: labelled subjects for the end.
     """
 
     def __init__(
@@ -70,27 +89,44 @@ class VoteRounds:
         folder: str | Path,
         device: torch.device | str = "cpu",
         weighting: str | None = None,
+        sampling: Callable[[int, torch.device], Tensor] | None = None,
+        validation: PairDataset | None = None,
     ) -> None:
         if weighting is not None:
             LocalVote(weighting)
         self.epochs, self.dataset, self.network = sorted(epochs), dataset, network
         self.num_classes, self.matching, self.path = num_classes, matching, Path(folder) / FILE
-        self.device, self.weighting = device, weighting
+        self.device, self.weighting, self.sampling, self.validation = device, weighting, sampling, validation
         self.votes: dict[str, Tensor] = {}
+        self.fields: dict[str, dict[str, Tensor]] = {}  # fixed -> moving -> displacement on every second voxel
         self.epoch: int | None = None  # whose votes these are
 
     def attach(self, engine: Engine) -> None:
         """Listen to the trainer."""
         engine.add_event_handler(Events.STARTED, self._warn_of_none)
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
+        engine.add_event_handler(Events.COMPLETED, self._compare)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """The labels that a batch gets: ``fixed_label`` (B, 1, D, H, W) if there are votes on all its fixed images."""
+        """What a batch gets: if there are votes on all its fixed images, a ``fixed_label`` (B, 1, D, H, W), and its
+        moving images and labels part of the way there."""
         names = batch["fixed_case"]
         if "fixed_label" in batch or not all(name in self.votes for name in names):
             return {}
-        votes = torch.stack([self.votes[name] for name in names])
-        return {"fixed_label": votes.to(batch["fixed_image"].device)}
+        votes = torch.stack([self.votes[name] for name in names]).to(batch["fixed_image"].device)
+        return {"fixed_label": votes, **self._sampled(batch)}
+
+    def _sampled(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        pairs = list(zip(batch["moving_case"], batch["fixed_case"], strict=True))
+        if self.sampling is None or not all(moving in self.fields[fixed] for moving, fixed in pairs):
+            return {}
+        image, label = batch["moving_image"], batch["moving_label"]
+        half = torch.stack([self.fields[fixed][moving] for moving, fixed in pairs]).to(image.device)
+        ddf = F.interpolate(half.float(), size=image.shape[2:], mode="trilinear", align_corners=False)
+        ddf = self.sampling(len(ddf), ddf.device) * ddf
+        classes = warp(one_hot(label.long(), self.num_classes, dtype=torch.float32)[:, 1:], ddf)
+        known = torch.cat([1 - classes.sum(dim=1, keepdim=True), classes], dim=1).argmax(dim=1, keepdim=True)
+        return {"moving_image": warp(image, ddf), "moving_label": known.to(label.dtype)}
 
     def _warn_of_none(self, engine: Engine) -> None:
         if late := [epoch for epoch in self.epochs if epoch > engine.state.max_epochs]:
@@ -107,7 +143,7 @@ class VoteRounds:
             saved = self._vote(begun[-1])
             if processes.rank() == 0:
                 save_atomically(saved, self.path)
-        self.epoch, self.votes = saved["epoch"], saved["votes"]
+        self.epoch, self.votes, self.fields = saved["epoch"], saved["votes"], saved["fields"]
         engine.state.metrics.update({f"votes/{name}": value for name, value in saved["figures"].items()})
 
     @torch.no_grad()
@@ -115,38 +151,84 @@ class VoteRounds:
         start = time.perf_counter()
         self.network.eval()
         subjects = [self.dataset.subjects[i] for i in range(len(self.dataset.subjects))]
-        atlases = [
-            Atlas(subject["case"], self._batch(subject["image"]).float(), self._batch(subject["label"]))
-            for subject in (subjects[i] for i in self.dataset.labeled_indices)
-        ]
-        figures = self._leave_one_out(atlases) if len(atlases) > 1 else {}
-        weighting = self.weighting or max(figures, key=lambda name: figures[name], default=WEIGHTINGS[0])
-        join, votes = LocalVote(weighting), {}
+        atlases = self._atlases()
+        join, figures = self._choose(atlases)
+        votes, fields = {}, {}
         for subject in (subjects[i] for i in self.dataset.unlabeled_indices):
-            carried = self._carry(atlases, self._batch(subject["image"]).float())
-            votes[subject["case"]] = join(carried).argmax(dim=1).to(torch.int16)
+            image = self._batch(subject["image"]).float()
+            prob, carried = take_vote(atlases, image, self._segment(image), self.num_classes, self.matching, join)
+            votes[subject["case"]] = prob.argmax(dim=1).to(torch.int16).cpu()
+            if self.sampling is not None:
+                fields[subject["case"]] = {one.case: _halved(one.ddf) for one in carried}
         seconds = time.perf_counter() - start
         logger.info(
-            "%d labelled cases voted on %d unlabelled ones in %.0f s; joined by %s (leave-one-out, mean Dice: %s)",
-            *(len(atlases), len(votes), seconds, weighting),
+            "%d labelled cases voted on %d unlabelled ones in %.0f s; joined by %s in %d turns "
+            "(leave-one-out, mean Dice: %s)",
+            *(len(atlases), len(votes), seconds, join.weighting, join.turns),
             ", ".join(f"{name} {value:.3f}" for name, value in figures.items()) or "one case alone",
         )
-        cpu = {name: vote.cpu() for name, vote in votes.items()}
-        return {"epoch": epoch, "votes": cpu, "weighting": weighting, "figures": {**figures, "seconds": seconds}}
+        figures = {**figures, "seconds": seconds}
+        way = {"weighting": join.weighting, "turns": join.turns}
+        return {"epoch": epoch, "votes": votes, "fields": fields, **way, "figures": figures}
 
-    def _carry(self, atlases: Sequence[Atlas], image: Tensor) -> list:
-        prob = self.network(image).float().softmax(dim=1)
-        return carry(atlases, image, prob, self.num_classes, self.matching)
+    def _atlases(self) -> list[Atlas]:
+        labeled = (self.dataset.subjects[i] for i in self.dataset.labeled_indices)
+        return [
+            Atlas(subject["case"], self._batch(subject["image"]).float(), self._batch(subject["label"]))
+            for subject in labeled
+        ]
 
-    def _leave_one_out(self, atlases: Sequence[Atlas]) -> dict[str, float]:
-        """Mean Dice of votes on each labelled case by the others, for each way to join them."""
-        scores: dict[str, list[float]] = {name: [] for name in WEIGHTINGS}
-        for atlas in atlases:
-            carried = self._carry([other for other in atlases if other is not atlas], atlas.image)
-            for name, found in scores.items():
-                classes = LocalVote(name)(carried).argmax(dim=1, keepdim=True)
-                found.append(float(dice_per_structure(classes, atlas.label, self.num_classes).nanmean().nan_to_num()))
-        return {name: sum(found) / len(found) for name, found in scores.items()}
+    @torch.no_grad()
+    def _compare(self) -> None:
+        """Tell how S and the vote do on the validation cases."""
+        if self.epoch is None or self.validation is None or not len(self.validation.subjects):
+            return
+        self.network.eval()
+        saved = read_saved(self.path)
+        join = LocalVote(saved["weighting"], saved["turns"])
+        voting = VotedSegmentation(self.network, self._atlases(), self.num_classes, self.matching, join)
+        scores: dict[str, list[float]] = {"alone": [], "vote": []}
+        for i in range(len(self.validation.subjects)):
+            image, label = (self._batch(self.validation.subjects[i][key]) for key in ("image", "label"))
+            for found, logits in zip(scores.values(), (self.network(image), voting(image)), strict=True):
+                classes = logits.argmax(dim=1, keepdim=True)
+                found.append(float(dice_per_structure(classes, label, self.num_classes).nanmean().nan_to_num()))
+        alone, vote = (sum(found) / len(found) for found in scores.values())
+        logger.info(
+            "on %d validation cases segmentation has a mean Dice of %.3f alone, and of %.3f with `--vote`: %s",
+            *(len(scores["vote"]), alone, vote),
+            "let the labelled cases vote, where seconds an image do not matter" if vote > alone else "do without",
+        )
+
+    def _choose(self, atlases: Sequence[Atlas]) -> tuple[LocalVote, dict[str, float]]:
+        """How to join, and the mean Dice of votes on each labelled case by the others, for each way."""
+        if len(atlases) < 2:  # nobody to leave out, and nobody to agree with
+            return LocalVote(self.weighting or WEIGHTINGS[0]), {}
+        names = WEIGHTINGS if self.weighting is None else (self.weighting,)
+        joins, scores = [LocalVote(name) for name in names], {name: [] for name in names}
+        votes: list[dict[str, Tensor]] = []
+        for others, atlas in _left_out(atlases):
+            carried = carry(others, atlas.image, self._segment(atlas.image), self.num_classes, self.matching)
+            votes.append({join.weighting: join(carried).half() for join in joins})
+            for name, vote in votes[-1].items():
+                scores[name].append(self._dice(vote, atlas))
+        figures = {name: sum(found) / len(found) for name, found in scores.items()}
+        best = LocalVote(max(figures, key=lambda name: figures[name]), turns=2)
+        again = [
+            self._dice(best(carry_again(others, atlas.image, vote.float(), self.num_classes, self.matching)), atlas)
+            for (others, atlas), vote in zip(_left_out(atlases), (v[best.weighting] for v in votes), strict=True)
+        ]
+        figures["again"] = sum(again) / len(again)
+        if figures["again"] > figures[best.weighting]:
+            return best, figures
+        return LocalVote(best.weighting), figures
+
+    def _segment(self, image: Tensor) -> Tensor:
+        return self.network(image).float().softmax(dim=1)
+
+    def _dice(self, prob: Tensor, atlas: Atlas) -> float:
+        classes = prob.argmax(dim=1, keepdim=True)
+        return float(dice_per_structure(classes, atlas.label, self.num_classes).nanmean().nan_to_num())
 
     def _batch(self, volume: Tensor) -> Tensor:
         return torch.as_tensor(volume.as_tensor() if hasattr(volume, "as_tensor") else volume)[None].to(self.device)
