@@ -138,7 +138,8 @@ def test_simpleitk_warps_the_moving_image_alike(geometry, name, registered):
     fixed, moving, _, folder = registered(geometry)
     ours = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "warped.nii.gz")))
     theirs = by_itk(sitk.ReadImage(moving, sitk.sitkFloat32), fixed, folder / name, -1024)
-    differ = np.abs(ours - theirs) > 0.05
+    # displacements in the file are rounded to a 4096th of a voxel, over which the image changes by up to 0.25
+    differ = np.abs(ours - theirs) > (0.05 if name == TRANSFORM else 0.5)
     # on the very face of the moving volume, rounding decides who takes a point to be outside
     assert differ.mean() < 2e-3
     assert ((ours == -1024) | (theirs == -1024))[differ].all()
@@ -177,7 +178,7 @@ def test_the_jacobian_is_that_of_the_written_field_by_simpleitk(geometry, name, 
     theirs = sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(turned))
     ours = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "jacobian.nii.gz")))
     inside = (slice(1, -1),) * 3  # at the border ITK halves the derivative
-    np.testing.assert_allclose(ours[inside], theirs[inside], atol=1e-4)
+    np.testing.assert_allclose(ours[inside], theirs[inside], atol=5e-4)
     assert np.ptp(ours) > 0.2
 
 
