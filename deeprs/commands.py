@@ -148,7 +148,7 @@ COMMANDS = {
         usage="MOVING FIXED | --pairs TABLE [--model DIR | none] [--out DIR]",
         words=("moving", "fixed"),
         base=("register", "sequence"),
-        common=("moving_label", "pairs", "vote", "image_name", "label_name", "refine", "fill_value"),
+        common=("moving_label", "pairs", "vote", "image_name", "label_name", "refine", "fill_value", "inverse"),
         paths={
             **{"moving": ANY, "fixed": ANY, "moving_label": ANY, "vote": ANY},
             **{"pairs": FILE, "output_dir": NEW, "ckpt_dir": FOLDER},

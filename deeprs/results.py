@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,9 @@ import numpy as np
 import torch
 
 from .bundle.scripts.data.volumes import Volume
-from .bundle.scripts.fields.grids import lps_to_ras, ras_to_lps
-from .bundle.scripts.fields.transform_files import write_displacement, write_field_transform
-from .bundle.scripts.fields.transforms import Chain, FieldTransform
+from .bundle.scripts.fields.grids import change_grid, inside_grid, lps_to_ras, ras_to_lps
 from .bundle.scripts.registration.pair_result import PairResult
-from .bundle.scripts.registration.register_files import write_pair
+from .bundle.scripts.registration.register_files import write_pair, write_transform
 
 __all__ = ["LabelMap", "Registration", "Volume"]
 
@@ -57,8 +54,8 @@ class Registration:
     Args:
         warped: the moving image, float32, interpolated once.
         warped_label: the ids of its label, never blended, where one was given.
-        displacement: (X, Y, Z, 3) float32, moving point minus fixed point in millimetres, **LPS**, as ITK and the files
-            have it. The affine is RAS, as that of every volume.
+        displacement: (X, Y, Z, 3) float32, moving point minus fixed point in millimetres, **LPS**, as ITK has it.
+            The affine is RAS, as that of every volume.
         jacobian: |J|, float32: how much volume grows from fixed to moving; 0 or less is a fold.
         confidence: 0 to 1, float32, where the recipe has one.
         summary: the figures of ``summary.json``: local NCC before and after, percent of folding, ...
@@ -81,7 +78,7 @@ class Registration:
             inverse: from the moving image to the fixed one instead.
 
         Returns:
-            (..., 3), mm, float64. Beyond the grid of the fixed image they move as its border does, which is warned of.
+            (..., 3), mm, float64. Those outside of the fixed image are warned of.
 
         Raises:
             ValueError: the points have another shape, or the coordinates another name.
@@ -91,13 +88,13 @@ class Registration:
             raise ValueError(f"points: expected shape (..., 3), mm, found {tuple(positions.shape)}.")
         if coordinates not in COORDINATES:
             raise ValueError(f"coordinates: expected one of {list(COORDINATES)}, found {coordinates!r}.")
-        chain = Chain([self._transform])
-        chain, turned = chain.inverse() if inverse else chain, coordinates == "LPS"
-        moved, outside = chain.trace(lps_to_ras(positions) if turned else positions)
+        transform, turned = self._result.transform, coordinates == "LPS"
+        positions = lps_to_ras(positions) if turned else positions
+        moved = (transform.inverse() if inverse else transform)(positions)
+        voxels = change_grid(moved if inverse else positions, torch.eye(4), torch.from_numpy(self._result.affine))
+        outside = ~inside_grid(voxels, self.warped.array.shape)
         if count := int(outside.sum()):
-            logger.warning(
-                "%d of %d points lie outside of the fixed image, and move as its border does", count, outside.numel()
-            )
+            logger.warning("%d of %d points lie outside of the fixed image", count, outside.numel())
         return (ras_to_lps(moved) if turned else moved).numpy()
 
     def save(self, folder: str | Path) -> None:
@@ -120,13 +117,7 @@ class Registration:
         Raises:
             ValueError: the path has another ending, or the axes of the fixed image are not at right angles.
         """
-        path, result = Path(path).expanduser(), self._result
-        write = write_field_transform if path.suffix == ".h5" else write_displacement
-        write(path, result.displacement, result.affine)
-
-    @cached_property
-    def _transform(self) -> FieldTransform:
-        return FieldTransform(self._result.displacement, torch.from_numpy(self._result.affine))
+        write_transform(Path(path).expanduser(), self._result.transform, self._result.fixed)
 
 
 def registration_of(result: PairResult, labels: Mapping[int, str]) -> Registration:

@@ -28,6 +28,7 @@ from benchmarks import ROOT
 from benchmarks.runs import claims, overview
 from benchmarks.runs.plots import label_curves
 from benchmarks.runs.records import RESULTS, read_records
+from benchmarks.studies import refinement
 from scripts.files.writing import replacing
 
 DPI = 80
@@ -37,15 +38,20 @@ FIGURES: dict[str, Callable[[], Figure | None]] = {
     "results_labels.png": lambda: label_curves(
         [record for record in read_records("hippocampus") if record["method"] in ("unet", "deeprs")]
     ),
+    "results_refinement.png": lambda: refinement.figure("hippocampus"),
 }
 
 
 def source() -> str:
     """A digest of all records that the figures may be drawn from."""
     digest = hashlib.sha256()
-    for path in sorted(path for name in claims.DATASETS for path in (RESULTS / name).glob("*.json")):
+    for path in sorted(path for name in claims.DATASETS for path in _records(RESULTS / name)):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def _records(folder: Path) -> list[Path]:
+    return [*folder.glob("*.json"), *folder.glob("refinement.csv")]
 
 
 def draw(folder: str = str(ROOT / "bundle" / "docs")) -> list[str]:

@@ -25,6 +25,7 @@ from typing import Any
 
 import fire
 import numpy as np
+from matplotlib.figure import Figure
 
 from benchmarks.runs.compare import evaluate
 from benchmarks.runs.plans import Plan, is_on, listed, numbers
@@ -96,6 +97,29 @@ def table(dataset: str) -> str:
         ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
+
+
+def figure(dataset: str) -> Figure | None:
+    """Dice against seconds a pair, a line for each run; None without rows."""
+    runs = defaultdict(list)
+    for row in read_rows(_path(dataset)):
+        runs[row["method"], row["seed"]].append((int(row["steps"]), float(row["seconds"]), float(row["dice"])))
+    if not runs:
+        return None
+    drawn = Figure(figsize=(6.4, 3.4), layout="constrained")
+    axes = drawn.subplots()
+    for (method, seed), points in sorted(runs.items()):
+        steps, seconds, dice = zip(*sorted(points), strict=True)
+        axes.plot(seconds, dice, marker="o", label=f"{method}, seed {seed}")
+        for place in zip(steps, seconds, dice, strict=True):
+            axes.annotate(f"{place[0]} steps", place[1:], textcoords="offset points", xytext=(6, -12), fontsize=8)
+    axes.margins(0.12)
+    axes.set_xlabel("seconds a pair, on a CPU")
+    axes.set_ylabel("R-Dice, %")
+    axes.set_title(f"What refinement is worth, {dataset}")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    return drawn
 
 
 def _measure(plan: Plan, dataset_dir: Path, steps: int) -> None:

@@ -33,6 +33,9 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
 import deeprs
+from scripts.fields.grids import voxel_points
+from scripts.fields.transform_files import read_transform
+from scripts.fields.transforms import Chain
 from scripts.networks.weights import FILES
 from scripts.phantom.volumes import phantom_subject
 from scripts.training.model_record import read_model
@@ -113,7 +116,10 @@ def test_registering_gives_to_the_bit_what_the_command_writes(given, files, writ
     images = {name: given(str(path)) for name, path in files.items()}
     pair = deeprs.register(**images, **OPTIONS)
     assert all(same(getattr(pair, name), written / f"{name}.nii.gz") for name in VOXELWISE)
-    assert same(pair.displacement, written / "moving_to_fixed_warp.nii.gz")
+    here = voxel_points(pair.warped.array.shape, torch.from_numpy(pair.warped.affine))
+    for name in ("moving_to_fixed_warp.nii.gz", "moving_to_fixed_transform.h5"):
+        there = Chain(read_transform(written / name))(here)
+        np.testing.assert_allclose(pair.displacement.array, (there - here) * torch.tensor([-1, -1, 1]), atol=1e-3)
     assert pair.warped_label.labels == {1: "Anterior", 2: "Posterior"}
     assert set(np.unique(pair.warped_label.array)) == {0, 1, 2}
     assert 0.01 < (pair.warped.array == OPTIONS["fill_value"]).mean() < 0.99

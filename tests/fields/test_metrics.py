@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from scripts.fields.metrics import (
     surface_distances,
     target_registration_error,
 )
+from scripts.fields.world import displacement_lps
 
 GRID = (8, 7, 9)
 
@@ -111,9 +113,13 @@ def affine_of(spacing, degrees=0.0, origin=(0.0, 0.0, 0.0)):
     return affine
 
 
+def jacobian_of(ddf, fixed, moving, grid, shape):
+    return jacobian_at_grid(partial(displacement_lps, ddf, fixed, moving), grid, shape)
+
+
 def test_without_a_displacement_on_one_grid_no_volume_changes():
     affine = affine_of((2, 1.5, 3), 20, (9, -40, 300))
-    jacobian = jacobian_at_grid(torch.zeros(3, *GRID), affine, affine, affine_of((1.2, 1, 2), -8), (6, 5, 1))
+    jacobian = jacobian_of(torch.zeros(3, *GRID), affine, affine, affine_of((1.2, 1, 2), -8), (6, 5, 1))
     assert jacobian.shape == (6, 5, 1)
     torch.testing.assert_close(jacobian, torch.ones_like(jacobian), atol=1e-4, rtol=0)
 
@@ -122,22 +128,22 @@ def test_without_a_displacement_on_one_grid_no_volume_changes():
 def test_stretching_one_axis_by_2_doubles_the_volume_on_a_finer_grid(axis):
     affine, file = affine_of((2, 1.5, 3), 20), affine_of((1, 1, 2), 20)
     inside = file @ affine_of((1, 1, 1), 0, (4, 3, 3))  # central differences must not reach beyond the crop
-    jacobian = jacobian_at_grid(linear_field(entry(axis, axis, 1.0)), affine, affine, inside, (4, 4, 4))
+    jacobian = jacobian_of(linear_field(entry(axis, axis, 1.0)), affine, affine, inside, (4, 4, 4))
     torch.testing.assert_close(jacobian, torch.full_like(jacobian, 2.0), atol=1e-4, rtol=0)
 
 
 def test_two_images_of_different_voxels_differ_in_volume_though_the_field_is_zero():
     fixed, moving = affine_of((2, 1, 3), 20), affine_of((1, 1, 2), -15, (30, 0, 5))
-    jacobian = jacobian_at_grid(torch.zeros(3, *GRID), fixed, moving, fixed, GRID)
+    jacobian = jacobian_of(torch.zeros(3, *GRID), fixed, moving, fixed, GRID)
     torch.testing.assert_close(jacobian, torch.full_like(jacobian, 2 / 6), atol=1e-4, rtol=0)
 
 
 def test_a_large_grid_is_done_in_slabs_that_do_not_show(monkeypatch):
     ddf = torch.rand(3, *GRID, generator=torch.Generator().manual_seed(0))
     arguments = (ddf, affine_of((2, 1, 3)), affine_of((1, 1, 2)), affine_of((1.1, 1, 2)), (9, 6, 7))
-    whole = jacobian_at_grid(*arguments)
+    whole = jacobian_of(*arguments)
     monkeypatch.setattr("scripts.fields.metrics.POINTS_AT_ONCE", 2 * 6 * 7)
-    torch.testing.assert_close(jacobian_at_grid(*arguments), whole, atol=1e-5, rtol=0)
+    torch.testing.assert_close(jacobian_of(*arguments), whole, atol=1e-5, rtol=0)
 
 
 def test_folding_is_counted_per_sample():

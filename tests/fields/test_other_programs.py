@@ -23,16 +23,17 @@ import nibabel as nib
 import pytest
 import torch
 from bundle_runs import ROOT
-from geometries import FILE, GEOMETRIES, MOVING, affine, away_from_faces, generator, noise, smooth_field
+from geometries import FILE, FIXED, GEOMETRIES, MOVING, affine, away_from_faces, generator, noise, smooth_field
 from test_apply import volume
-from test_transform_files import displacement, points_in_the_file
+from test_transform_files import points_in_the_file
 
 from scripts.alignment.affine import write_itk_transform
 from scripts.fields.grids import ras_to_lps
+from scripts.fields.maps import covering_grid, displacement_on_grid, map_of_field, points_on_grid
 from scripts.fields.points import PointSet, read_points, write_points
-from scripts.fields.transform_files import read_transform, write_displacement, write_field_transform
+from scripts.fields.transform_files import read_transform, write_chain, write_displacement
 from scripts.fields.transforms import AffineTransform, Chain
-from scripts.fields.world import moving_points, sample_at
+from scripts.fields.world import sample_at
 from scripts.phantom.volumes import phantom_subject
 from scripts.registration.apply import ApplyTransform
 
@@ -99,17 +100,19 @@ def run_program(python, program, folder, *arguments):
 
 
 def pair(folder, affines):
-    """An image of noise, a label, points and both files of a field; what our warp makes of them."""
+    """An image of noise, a label, points and both files of a map; what our warp makes of them."""
     fixed, moving, grid = affines
     label = torch.randint(0, 5, (1, *MOVING), generator=generator()).short()
     volume(folder / "fixed.nii.gz", torch.zeros(FILE), grid)
     volume(folder / "image.nii.gz", noise()[0].float(), moving)
     volume(folder / "label.nii.gz", label[0], moving)
-    write_displacement(folder / "warp.nii.gz", displacement(affines), grid)
-    write_field_transform(folder / "t.h5", displacement(affines), grid)
+    transform = map_of_field(smooth_field(), fixed, moving)
+    cover = covering_grid(fixed, FIXED, grid, FILE)
+    write_displacement(folder / "warp.nii.gz", displacement_on_grid(transform, *cover), cover[0])
+    write_chain(folder / "t.h5", transform.steps)
     points = points_in_the_file(grid)
     (folder / "points.json").write_text(json.dumps(ras_to_lps(points).tolist()))
-    there = moving_points(smooth_field(), fixed, moving, grid, FILE)
+    there = points_on_grid(transform, grid, FILE)
     warped = {"image": sample_at(noise(), moving, there)[0], "label": sample_at(label, moving, there, "nearest")[0]}
     comparable = away_from_faces(there, moving) & (sample_at(torch.ones(1, *MOVING), moving, there)[0] > 0.5)
     return warped, comparable, Chain(read_transform(folder / "t.h5"))(points)

@@ -20,8 +20,8 @@ from monai.data import MetaTensor
 
 from scripts.fields.metrics import folding_percent
 from scripts.fields.warping import sample_voxels
-from scripts.matching.affine import match_affine
-from scripts.matching.match import Matching
+from scripts.matching.affine import Affine, match_affine
+from scripts.matching.match import Match, Matching
 from scripts.matching.scan import Scan, grid_points
 
 SIZE = (36, 40, 34)
@@ -130,3 +130,49 @@ def test_where_a_field_would_fold_it_is_smoothed(monkeypatch):
     folded = Matching(**rough)(*pair)
     assert float(folding_percent(folded)) > 0.1
     assert float((found - folded).norm(dim=1).mean()) < 0.5 * float(folded.norm(dim=1).mean())
+
+
+def waves(amplitude, stride):
+    """A smooth velocity on every ``stride``-th voxel of 48, in voxels, which is zero at the border."""
+    d, h, w = torch.meshgrid(*(torch.linspace(0, math.pi, 48 // stride) for _ in range(3)), indexing="ij")
+    ending = torch.sin(d) * torch.sin(h) * torch.sin(w)
+    return amplitude * (ending * torch.stack([torch.cos(h), torch.sin(2 * w), torch.ones_like(d)]))[None]
+
+
+def there_and_back(match, moving_size):
+    """How far voxels that lie in the moving image are from where they come to there and back, in voxels."""
+    points = grid_points(match.size, 1, torch.device("cpu"))
+    there = points + match.ddf[0].movedim(0, -1)
+    inside = ((there >= 0) & (there <= torch.tensor(moving_size) - 1)).all(dim=-1)
+    back = there + sample_voxels(match.inverse(moving_size), there[None], padding_mode="border")[0].movedim(0, -1)
+    assert inside.float().mean() > 0.3
+    return (back - points).norm(dim=-1)[inside]
+
+
+TURNED = Affine(
+    (rotation(12) @ torch.diag(torch.tensor([1.1, 0.9, 1.0])))[None],
+    torch.tensor([[23.0, 24.0, 22.0]]),
+    torch.tensor([[30.0, 25.0, 20.0]]),
+)
+
+
+def test_the_inverse_of_an_affine_is_exact():
+    match = Match(TURNED, (45, 48, 46))
+    assert float(match.ddf.abs().max()) > 5
+    assert float(there_and_back(match, (60, 52, 40)).max()) < 1e-4
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_the_inverse_of_a_smooth_velocity_and_an_affine_takes_every_voxel_back(stride):
+    match = Match(TURNED, (45, 48, 46), waves(2.2, stride), stride)
+    assert float(match.integral().norm(dim=1).max()) > 2
+    residual = there_and_back(match, (60, 52, 40))
+    assert float(residual.mean()) < 0.02 and float(residual.max()) < 0.1
+
+
+def test_a_constant_velocity_leads_back_by_itself():
+    shift = torch.tensor([1.0, -2.0, 0.5]).view(1, 3, 1, 1, 1)
+    nowhere = Affine(torch.eye(3)[None], torch.zeros(1, 3), torch.zeros(1, 3))
+    match = Match(nowhere, (10, 11, 12), shift.expand(1, 3, 6, 6, 6), 2)
+    torch.testing.assert_close(match.ddf, shift.expand(1, 3, 10, 11, 12), atol=1e-5, rtol=0)
+    torch.testing.assert_close(match.inverse((9, 9, 9)), -shift.expand(1, 3, 9, 9, 9), atol=1e-5, rtol=0)

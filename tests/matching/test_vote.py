@@ -12,10 +12,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from test_match import SIZE, blobs
 
+from scripts.matching.clues import DIFFERENCE, Judge
 from scripts.matching.match import Matching
 from scripts.matching.scan import grid_points
 from scripts.matching.vote import Atlas, Carried, LocalVote, carry, carry_again, take_vote
@@ -39,7 +42,8 @@ def test_an_atlas_on_its_own_image_says_its_own_label():
     assert found.case == "a" and found.prob.shape == (1, 3, *SIZE)
     torch.testing.assert_close(found.prob.sum(dim=1), torch.ones(1, *SIZE))
     assert float((found.prob.argmax(dim=1) == label[:, 0]).float().mean()) > 0.995
-    assert float(found.difference.mean()) < 1e-4
+    assert float(found.clues[:, DIFFERENCE].exp().mean()) == pytest.approx(1e-3, abs=1e-4)  # its floor: no difference
+    assert float(found.clues[:, :DIFFERENCE][..., image[0, 0] > 0.1].mean()) > 0.95
 
 
 def test_an_atlas_that_lies_elsewhere_is_carried_there():
@@ -103,15 +107,21 @@ def test_turns_follow_each_other():
         LocalVote(turns=0)
 
 
-def carried(prob, difference):
-    return Carried(
-        "x", torch.tensor([1 - prob, prob]).view(1, 2, 1, 1, 1), torch.full((1, 1, 1, 1, 1), difference), None
-    )
+def carried(prob, difference, correlation=0.0):
+    clues = torch.tensor([correlation, correlation, correlation, *[math.log(difference)] * 3]).view(1, 6, 1, 1, 1)
+    return Carried("x", torch.tensor([1 - prob, prob]).view(1, 2, 1, 1, 1), clues, None)
 
 
 def test_the_weight_of_an_atlas_is_the_inverse_square_of_its_difference():
-    near, far = carried(1.0, 0.004), carried(0.0, 0.009)  # (0.005)^-2 to (0.010)^-2 is 4 to 1
+    near, far = carried(1.0, 0.005), carried(0.0, 0.010)  # (0.005)^-2 to (0.010)^-2 is 4 to 1
     assert float(LocalVote("difference")([near, far])[0, 1]) == pytest.approx(0.8, abs=1e-5)
     assert float(LocalVote("equal")([near, far])[0, 1]) == pytest.approx(0.5)
-    with pytest.raises(ValueError, match="'difference', 'equal'.*'both'"):
+    alike = carried(1.0, 0.005, 0.5), carried(0.0, 0.010, 0.3)  # 2 to 1, times exp(3 * (0.5 + 0.5 - 0.3 - 0.3))
+    odds = 2 * math.exp(1.2)
+    assert float(LocalVote("likeness")(alike)[0, 1]) == pytest.approx(odds / (1 + odds), abs=1e-5)
+    judge = Judge(torch.tensor([0.0, 2.0, 0, 0, 0, 0, -7.0]))  # logits of -6 and -6.4: exp(2 * 0.4) to 1
+    assert float(LocalVote("learned", judge=judge)(alike)[0, 1]) == pytest.approx(1 / (1 + math.exp(-0.8)), abs=1e-5)
+    with pytest.raises(ValueError, match="'difference', 'equal', 'learned'.*'both'"):
         LocalVote("both")
+    with pytest.raises(ValueError, match="needs a judge"):
+        LocalVote("learned")

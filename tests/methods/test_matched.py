@@ -119,7 +119,7 @@ def test_a_refined_state_lowers_what_matching_optimises():
     refined = make(networks, carried=state.refined(10))
 
     def loss(one):
-        classes = overlap_loss(warp(state.moving_prob, one.ddf), state.fixed_prob)
+        classes = overlap_loss(warp(state.moving_prob[:, 1:], one.ddf), state.fixed_prob[:, 1:])
         image = LocalCorrelation(state.fixed_image, torch.ones_like(state.fixed_image))(
             warp(state.moving_image, one.ddf)
         )

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from functools import partial
 from pathlib import Path
@@ -93,20 +94,23 @@ def registered(tmp_path_factory):
     return make
 
 
-def by_itk(moving: sitk.Image, fixed: str, path: Path, fill: float) -> np.ndarray:
+def read_by_itk(path: Path) -> sitk.Transform:
     if path.suffix == ".h5":
-        transform = sitk.ReadTransform(str(path))
-    else:
-        transform = sitk.DisplacementFieldTransform(sitk.ReadImage(str(path), sitk.sitkVectorFloat64))
+        return sitk.ReadTransform(str(path))
+    return sitk.DisplacementFieldTransform(sitk.ReadImage(str(path), sitk.sitkVectorFloat64))
+
+
+def by_itk(moving: sitk.Image, fixed: str, path: Path, fill: float) -> np.ndarray:
+    transform = read_by_itk(path)
     return sitk.GetArrayFromImage(sitk.Resample(moving, sitk.ReadImage(fixed), transform, sitk.sitkLinear, fill))
 
 
 @geometries
-def test_all_that_is_written_lies_on_the_fixed_file(geometry, registered):
+def test_all_volumes_lie_on_the_fixed_file(geometry, registered):
     fixed, _, _, folder = registered(geometry)
     expected = nib.load(fixed)
-    volumes = ["confidence.nii.gz", FIELD, "jacobian.nii.gz", "warped.nii.gz", "warped_label.nii.gz"]
-    assert names_in(folder) == {*volumes, TRANSFORM, "picture.png", "summary.json"}
+    volumes = ["confidence.nii.gz", "jacobian.nii.gz", "warped.nii.gz", "warped_label.nii.gz"]
+    assert names_in(folder) == {*volumes, FIELD, TRANSFORM, "picture.png", "summary.json"}
     for name in volumes:
         written = nib.load(folder / name)
         assert written.shape[:3] == expected.shape
@@ -115,12 +119,27 @@ def test_all_that_is_written_lies_on_the_fixed_file(geometry, registered):
 
 
 @geometries
+def test_the_field_lies_on_the_voxels_of_the_networks_and_holds_the_fixed_file(geometry, registered):
+    fixed, _, _, folder = registered(geometry)
+    network = load_subject({"image": fixed}, shipped("register.yaml", "preprocessing", **SIZES, **WINDOW), []).network
+    written, file = nib.load(folder / FIELD), nib.load(fixed)
+    to_voxel = np.linalg.inv(written.affine)
+    between = to_voxel @ np.asarray(network.affine)
+    np.testing.assert_allclose(between[:3, :3], np.eye(3), atol=1e-5)
+    np.testing.assert_allclose(between[:3, 3], between[:3, 3].round(), atol=1e-4)
+    corners = np.array(list(itertools.product(*((-0.5, side - 0.5) for side in file.shape))))
+    voxels = nib.affines.apply_affine(to_voxel @ file.affine, corners)
+    assert (voxels > -1e-4).all() and (voxels < np.array(written.shape[:3]) - 1 + 1e-4).all()
+
+
+@geometries
 @written_fields
 def test_simpleitk_warps_the_moving_image_alike(geometry, name, registered):
     fixed, moving, _, folder = registered(geometry)
     ours = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "warped.nii.gz")))
     theirs = by_itk(sitk.ReadImage(moving, sitk.sitkFloat32), fixed, folder / name, -1024)
-    differ = np.abs(ours - theirs) > 0.05
+    # displacements in the file are rounded to a 4096th of a voxel, over which the image changes by up to 0.25
+    differ = np.abs(ours - theirs) > (0.05 if name == TRANSFORM else 0.5)
     # on the very face of the moving volume, rounding decides who takes a point to be outside
     assert differ.mean() < 2e-3
     assert ((ours == -1024) | (theirs == -1024))[differ].all()
@@ -145,9 +164,13 @@ def test_simpleitk_warps_the_moving_label_alike(geometry, name, registered):
 
 
 @geometries
-def test_the_jacobian_is_that_of_the_written_field_by_simpleitk(geometry, registered):
-    folder = registered(geometry)[3]
-    field = sitk.ReadImage(str(folder / FIELD), sitk.sitkVectorFloat64)
+@written_fields
+def test_the_jacobian_is_that_of_the_written_field_by_simpleitk(geometry, name, registered):
+    fixed, _, _, folder = registered(geometry)
+    grid, transform = sitk.ReadImage(fixed), read_by_itk(folder / name)
+    field = sitk.TransformToDisplacementField(
+        *(transform, sitk.sitkVectorFloat64, grid.GetSize(), grid.GetOrigin(), grid.GetSpacing(), grid.GetDirection())
+    )
     # ITK's filter takes vectors and axes for parallel: it leaves out the direction of the grid
     direction = np.array(field.GetDirection()).reshape(3, 3)
     turned = sitk.GetImageFromArray(sitk.GetArrayFromImage(field) @ direction, isVector=True)
@@ -155,7 +178,7 @@ def test_the_jacobian_is_that_of_the_written_field_by_simpleitk(geometry, regist
     theirs = sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(turned))
     ours = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "jacobian.nii.gz")))
     inside = (slice(1, -1),) * 3  # at the border ITK halves the derivative
-    np.testing.assert_allclose(ours[inside], theirs[inside], atol=1e-4)
+    np.testing.assert_allclose(ours[inside], theirs[inside], atol=5e-4)
     assert np.ptp(ours) > 0.2
 
 

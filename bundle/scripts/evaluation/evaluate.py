@@ -16,6 +16,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -270,8 +271,8 @@ class Evaluation:
     def _score_registration(self, moving: Subject, fixed: Subject) -> tuple[list[dict], list[dict]]:
         """A row for each structure of a pair, and one for each of its landmarks."""
         result = self._register(moving, fixed)
-        scores = self._score_field(result.ddf, moving, fixed)
-        before = self._score_field(torch.zeros_like(result.ddf), moving, fixed)
+        scores = self._score_field(result, moving, fixed)
+        before = self._score_field(replace(result, ddf=torch.zeros_like(result.ddf), match=None), moving, fixed)
         extra = {
             "folding_percent": float(folding_percent(result.ddf)),
             "sdlogj": float(sdlogj(result.ddf)),
@@ -281,15 +282,15 @@ class Evaluation:
         identity = [{f"identity_{key}": row[key] for key in OVERLAPS} for row in before]
         names = {"moving": moving.case, "fixed": fixed.case}
         rows = [{**names, **row, **nothing, **extra} for row, nothing in zip(scores, identity, strict=True)]
-        return rows, [] if self.landmarks is None else self.landmarks.score(result.ddf, moving, fixed)
+        return rows, [] if self.landmarks is None else self.landmarks.score(result, moving, fixed)
 
     def _register(self, moving: Subject, fixed: Subject) -> Registered:
         return register_pair(moving, fixed, self.networks, self.state, self.device, self.amp_dtype, self.refinement)
 
-    def _score_field(self, ddf: torch.Tensor, moving: Subject, fixed: Subject) -> list[dict[str, Any]]:
+    def _score_field(self, result: Registered, moving: Subject, fixed: Subject) -> list[dict[str, Any]]:
         if moving.label is None or fixed.label is None:  # there are landmarks, else it would have been refused
             return [{"structure": name} | dict.fromkeys(OVERLAPS, math.nan) for name in self.cases.structures]
-        points = points_on_fixed_file(ddf, moving, fixed)
+        points = points_on_fixed_file(result.ddf, moving, fixed, result.match)
         warped = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)
         return self._score(warped, fixed, moving)
 

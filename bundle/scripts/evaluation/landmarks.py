@@ -24,9 +24,8 @@ import torch
 from ..fields.grids import change_grid, inside_grid
 from ..fields.metrics import target_registration_error
 from ..fields.points import points_suffix, read_point_set
-from ..fields.world import transform_points
 from ..files import processes
-from ..registration.pair import Subject
+from ..registration.pair import Registered, Subject, map_of_pair
 
 __all__ = ["Landmarks"]
 
@@ -95,11 +94,11 @@ class Landmarks:
             )
         return names, *(torch.stack([points[name] for name in names]) for points in (there, here))
 
-    def score(self, ddf: torch.Tensor, moving: Subject, fixed: Subject) -> list[dict[str, Any]]:
+    def score(self, result: Registered, moving: Subject, fixed: Subject) -> list[dict[str, Any]]:
         """Measure a pair.
 
         Args:
-            ddf: (1, 3, D, H, W), voxels of the networks' grid.
+            result: of registering it.
             moving: the subject that was pulled.
             fixed: the subject that stayed.
 
@@ -112,10 +111,9 @@ class Landmarks:
         names, there, here = found
         voxels = change_grid(here, torch.eye(4), fixed.file.affine)
         self._outside[moving.case, fixed.case] = ~inside_grid(voxels, fixed.file.shape[1:])
-        affines = fixed.network.affine, moving.network.affine
         carried, unmoved = (
-            target_registration_error(transform_points(here, field.cpu(), *affines), there).tolist()
-            for field in (ddf, torch.zeros_like(ddf))
+            target_registration_error(map_of_pair(field, moving, fixed, match)(here), there).tolist()
+            for field, match in ((result.ddf, result.match), (torch.zeros_like(result.ddf), None))
         )
         return [
             {"moving": moving.case, "fixed": fixed.case, "landmark": name, "tre": tre, "identity_tre": before}

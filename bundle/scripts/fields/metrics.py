@@ -17,14 +17,13 @@ NaN stands for "not defined here" and is to be left out of a mean, and counted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from monai.metrics import compute_dice
 from monai.metrics.utils import get_edge_surface_distance
 
 from .grids import POINTS_AT_ONCE, lps_to_ras
-from .world import displacement_lps
 
 SMALLEST_JACOBIAN, LARGEST_JACOBIAN = 1e-9, 1e9
 TOLERANCES = {"surface_dice_1": 1, "surface_dice_2": 2}  # in voxels, of their smallest side
@@ -64,31 +63,26 @@ def jacobian_determinant(ddf: torch.Tensor) -> torch.Tensor:
 
 
 def jacobian_at_grid(
-    ddf: torch.Tensor,
-    fixed_affine: torch.Tensor,
-    moving_affine: torch.Tensor,
+    displacement_on: Callable[[torch.Tensor, Sequence[int]], torch.Tensor],
     grid_affine: torch.Tensor,
     grid_shape: Sequence[int],
 ) -> torch.Tensor:
     """Compute how much the volume in millimetres grows from fixed to moving, at each voxel of any grid in fixed space.
 
     It is the determinant of d(moving point) / d(fixed point), by central differences over the neighbours on that grid;
-    those of the outermost voxels lie outside of it, where ``transform_points`` says how the field goes on. On the grid
-    of a written field it is what that field's numbers give, and it may miss a fold smaller than two of its voxels.
+    those of the outermost voxels lie outside of it. It may miss a fold smaller than two of its voxels.
 
     Args:
-        ddf: the field of one case, shape (3, D, H, W) or (1, 3, D, H, W), in voxels of the fixed tensor.
-        fixed_affine: shape (4, 4), of the fixed tensor, voxel to RAS mm.
-        moving_affine: shape (4, 4), of the moving tensor. A zero field between tensors of one orientation gives the
-            volume of a voxel of the moving tensor over that of the fixed one.
-        grid_affine: shape (4, 4), of the grid to fill.
+        displacement_on: gives the displacement (X, Y, Z, 3), LPS mm, on the grid of an affine and a shape; zero has the
+            determinant 1.
+        grid_affine: shape (4, 4), voxel to RAS mm, of the grid to fill.
         grid_shape: its number of voxels (X, Y, Z); an axis may have a single one.
 
     Returns:
         The determinant, shape (X, Y, Z), float32.
 
     Raises:
-        ValueError: when the field is not that of one case, or an affine is not 4x4 and invertible.
+        ValueError: when an affine is not 4x4 and invertible.
     """
     affine = torch.as_tensor(grid_affine, dtype=torch.float64).as_subclass(torch.Tensor)
     to_voxels = torch.linalg.inv(affine[:3, :3]).float()
@@ -98,8 +92,7 @@ def jacobian_at_grid(
         slab = determinant[start : start + planes]
         corner = torch.eye(4, dtype=torch.float64)  # a margin of one voxel on every side
         corner[:3, 3] = torch.tensor([start - 1, -1, -1])
-        around = [size + 2 for size in slab.shape]
-        displacement = displacement_lps(ddf.cpu(), fixed_affine, moving_affine, affine @ corner, around)
+        displacement = displacement_on(affine @ corner, [size + 2 for size in slab.shape])
         in_voxels = torch.einsum("ij,xyzj->ixyz", to_voxels, lps_to_ras(displacement))
         slab.copy_(jacobian_determinant(in_voxels[None])[0, 0, 1:-1, 1:-1, 1:-1])
     return determinant

@@ -163,9 +163,30 @@ def _write(path: str | Path, transform: sitk.Transform) -> None:
     with replacing(path) as temporary:
         try:
             sitk.WriteTransform(transform, str(temporary))
+            _compress(temporary)
             sitk.ReadTransform(str(temporary))
         except RuntimeError as error:  # ITK says nothing about a full disc that a program could tell from other faults
             raise OSError(errno.EIO, str(error).strip().splitlines()[-1]) from error
+
+
+def _compress(path: Path) -> None:
+    """Write a file of ITK again, a third as large: SimpleITK has no option for it.
+
+    Of ITK only the modules by name: all that it would load by itself takes ten seconds instead of one.
+    """
+    from itk import itkCompositeTransformPython, itkDisplacementFieldTransformPython  # noqa: F401  the types of results
+    from itk.itkHDF5TransformIOPython import itkHDF5TransformIOTemplateD as Hdf5
+    from itk.itkTransformFileReaderPython import itkTransformFileReaderTemplateD as Reader
+    from itk.itkTransformFileWriterPython import itkTransformFileWriterTemplateD as Writer
+
+    reader, writer = Reader.New(), Writer.New()
+    for file in (reader, writer):
+        file.SetTransformIO(Hdf5.New())
+        file.SetFileName(str(path))
+    reader.Update()
+    writer.SetInput(reader.GetTransformList().front())
+    writer.SetUseCompression(True)
+    writer.Update()
 
 
 def _parts(transform: sitk.Transform, path: Path) -> list[WorldTransform]:

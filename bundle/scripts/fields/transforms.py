@@ -73,7 +73,8 @@ class FieldTransform:
 
     The field is kept as its affine part A, fitted by least squares, and the remainder r on the grid:
     x + u(x) = A x + r(x). Inside the grid this is the field itself, as linear interpolation loses nothing of A.
-    Outside, where ITK leaves points where they are, r goes on as at the nearest voxel of the border.
+    Outside, where ITK leaves points where they are, r goes on as at the nearest voxel of the border. A field that is
+    zero all around its border, as those of registration are, ends there: A is the identity.
 
     Args:
         displacement: (X, Y, Z, 3), moving point minus fixed point, LPS mm.
@@ -85,7 +86,7 @@ class FieldTransform:
         self.displacement, self.affine, self.name = displacement.float(), torch.as_tensor(affine).double(), name
         self._to_voxel = AffineTransform(self.affine).inverse()
         vectors = lps_to_ras(displacement.double())
-        slopes, mean = _linear_part(vectors)
+        slopes, mean = _linear_part(torch.zeros_like(vectors) if _ends(vectors) else vectors)
         middle = (torch.tensor(vectors.shape[:3], dtype=torch.float64) - 1) / 2
         by_voxel = torch.eye(4, dtype=torch.float64)  # what A adds to a voxel's own place
         by_voxel[:3, :3], by_voxel[:3, 3] = slopes, mean - slopes @ middle
@@ -120,9 +121,10 @@ class InverseFieldTransform:
     """The inverse of a displacement field, by fixed-point iteration at each point that is asked for.
 
     x + u(x) = y is solved by x <- x - s A^-1 (x + u(x) - y) from x = A^-1 y. With A the identity and s = 1, this is
-    v(p) = -u(p + v(p)), which converges where neighbouring displacements differ by less than their distance. Where a
-    step made things worse, s is halved for that point: so strong stretching is inverted, too. Where the field folds
-    several points go to one, and what comes out is one of them or none; account is kept of what is left.
+    v(p) = -u(p + v(p)), which converges where neighbouring displacements differ by less than their distance. A step
+    that would make things worse is not taken, and s is halved for that point: so strong stretching is inverted, too.
+    Where the field folds several points go to one, and what comes out is one of them or none; account is kept of what
+    is left.
 
     Args:
         field: the field to invert.
@@ -135,19 +137,22 @@ class InverseFieldTransform:
 
     def __call__(self, points: torch.Tensor) -> torch.Tensor:
         """Find what the field takes to points (N, 3), RAS mm."""
-        found, moving = self._back(points), torch.arange(len(points))
-        step, before = torch.ones(len(points), 1, dtype=torch.float64), torch.full((len(points),), torch.inf).double()
+        return self.search(points, self._back(points))
+
+    def search(self, points: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+        """Find what the field takes to points (N, 3), from where it is likely to be, (N, 3)."""
+        found, step = start.clone(), torch.ones(len(points), 1, dtype=torch.float64)
+        error = self.field(found) - points
         for _ in range(ITERATIONS):
-            error = self.field(found[moving]) - points[moving]
-            size = error.norm(dim=-1)
-            left = size > TOLERANCE
-            moving, error, size = moving[left], error[left], size[left]
-            if not len(moving):
+            (left,) = (error.norm(dim=-1) > TOLERANCE).nonzero(as_tuple=True)
+            if not len(left):
                 break
-            step[moving] = torch.where((size > before[moving])[:, None], step[moving] / 2, step[moving])
-            before[moving] = size
-            found[moving] -= step[moving] * (error @ self._back.matrix[:3, :3].T)
-        self._keep_account((self.field(found) - points).norm(dim=-1))
+            tried = found[left] - step[left] * (error[left] @ self._back.matrix[:3, :3].T)
+            missed = self.field(tried) - points[left]
+            better = missed.norm(dim=-1, keepdim=True) < error[left].norm(dim=-1, keepdim=True)
+            found[left], error[left] = torch.where(better, tried, found[left]), torch.where(better, missed, error[left])
+            step[left] = torch.where(better, step[left], step[left] / 2)
+        self._keep_account(error.norm(dim=-1))
         return found
 
     def inverse(self) -> FieldTransform:
@@ -185,7 +190,12 @@ class Chain:
 
     def __call__(self, points: torch.Tensor) -> torch.Tensor:
         """Move points (..., 3) in RAS mm; the same shape comes back, float64."""
-        return self.trace(points)[0]
+        moved = points.reshape(-1, 3).double()
+        if not self.steps:
+            return moved.clone().reshape(points.shape)
+        for step in self.steps:
+            moved = torch.cat([step(part) for part in moved.split(POINTS_AT_ONCE)])
+        return moved.reshape(points.shape)
 
     def trace(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Move points, and say which of them leave the grid of a field on their way.
@@ -215,6 +225,11 @@ class Chain:
     def report(self) -> list[dict[str, Any]]:
         """How good its inverses of fields are, one entry for each (:meth:`InverseFieldTransform.report`)."""
         return [step.report() for step in self.steps if isinstance(step, InverseFieldTransform)]
+
+
+def _ends(vectors: torch.Tensor) -> bool:
+    """Whether vectors (X, Y, Z, 3) are zero all around the border."""
+    return not any(bool(vectors.select(axis, end).any()) for axis in range(3) for end in (0, -1))
 
 
 def _linear_part(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -86,7 +86,7 @@ def moving_points(
     """
     ddf = _single_field(ddf)
     moving = torch.empty(*grid_shape, 3, dtype=torch.float64, device=ddf.device)
-    for slab, points in _slabs(grid_shape, as_affine(grid_affine, ddf.device)):
+    for slab, points in slabs(grid_shape, as_affine(grid_affine, ddf.device)):
         moving[slab] = transform_points(points, ddf, fixed_affine, moving_affine)
     return moving
 
@@ -116,7 +116,7 @@ def displacement_lps(
     """
     ddf = _single_field(ddf)
     displacement = torch.empty(*grid_shape, 3, dtype=torch.float32, device=ddf.device)
-    for slab, points in _slabs(grid_shape, as_affine(grid_affine, ddf.device)):
+    for slab, points in slabs(grid_shape, as_affine(grid_affine, ddf.device)):
         # subtracted in float64: two points 300 mm from the origin, to be told apart by micrometres
         displacement[slab] = ras_to_lps(transform_points(points, ddf, fixed_affine, moving_affine) - points).float()
     return displacement
@@ -200,7 +200,7 @@ def _read(image: torch.Tensor, voxels: torch.Tensor, mode: str, fill: float) -> 
     return values.masked_fill(~inside_grid(voxels, image.shape[1:]), fill)
 
 
-def _slabs(shape: Sequence[int], affine: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+def slabs(shape: Sequence[int], affine: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
     """World points of a grid, a few planes of the first axis at a time, so that a large file needs little memory."""
     planes = max(1, POINTS_AT_ONCE // (shape[1] * shape[2]))
     for start in range(0, shape[0], planes):

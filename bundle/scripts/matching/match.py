@@ -57,24 +57,22 @@ class Match:
     def ddf(self) -> Tensor:
         """The displacement (B, 3, D, H, W) on the fixed grid."""
         points = grid_points(self.size, 1, self.affine.matrix.device)
-        where = points
-        if self.velocity is not None:
-            d, h, w = self.size
-            where = points + self._integral(self.velocity)[..., :d, :h, :w].movedim(1, -1)
-        return (self.affine(where) - points).movedim(-1, 1)
+        return (self.affine(points + self.integral().movedim(1, -1)) - points).movedim(-1, 1)
 
     def inverse(self, moving_size: Sequence[int]) -> Tensor:
         """The displacement (B, 3, *moving_size) on the moving grid that leads back: the inverse affine, then -v."""
         points = grid_points(tuple(moving_size), 1, self.affine.matrix.device)
         back = Affine(torch.linalg.inv(self.affine.matrix), self.affine.moving_point, self.affine.fixed_center)(points)
-        if self.velocity is not None:
-            back = back + sample_voxels(self._integral(-self.velocity), back, padding_mode="border").movedim(1, -1)
-        return (back - points).movedim(-1, 1)
+        further = sample_voxels(self.integral(-1.0), back, padding_mode="border")
+        return (back + further.movedim(1, -1) - points).movedim(-1, 1)
 
-    def _integral(self, velocity: Tensor) -> Tensor:
-        """On the grid of the fixed images, continued to a multiple of the stride."""
-        size = [side * self.stride for side in velocity.shape[2:]]
-        return displacement_of(velocity, self.stride, size)
+    def integral(self, time: float = 1.0) -> Tensor:
+        """Where the velocity leads in some time, back where it is negative, without the affine: (B, 3, D, H, W)."""
+        if self.velocity is None:
+            return self.affine.matrix.new_zeros(len(self.affine.matrix), 3, *self.size)
+        whole = [side * self.stride for side in self.velocity.shape[2:]]  # the grid was continued to such multiples
+        d, h, w = self.size
+        return displacement_of(time * self.velocity, self.stride, whole)[..., :d, :h, :w]
 
 
 class Matching:

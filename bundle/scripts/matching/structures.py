@@ -58,12 +58,12 @@ def structure_affine(moving: Tensor, fixed: Tensor, steps: int = STEPS) -> tuple
 
 
 def overlap_loss(warped: Tensor, fixed: Tensor, smooth: float = 1.0) -> Tensor:
-    """One minus the mean soft Dice of the structures of each pair: (B,), of probabilities (B, C, D, H, W).
+    """One minus the mean soft Dice of the structures of each pair: (B,), of probabilities (B, C - 1, D, H, W).
 
     A structure that neither image has counts as found.
     """
-    a, b = warped[:, 1:], fixed[:, 1:]
-    both, either = (a * b).sum(dim=(2, 3, 4)), (a * a).sum(dim=(2, 3, 4)) + (b * b).sum(dim=(2, 3, 4))
+    both = (warped * fixed).sum(dim=(2, 3, 4))
+    either = warped.square().sum(dim=(2, 3, 4)) + fixed.square().sum(dim=(2, 3, 4))
     return 1 - ((2 * both + smooth) / (either + smooth)).mean(dim=1)
 
 
@@ -75,7 +75,7 @@ def _centers(prob: Tensor) -> tuple[Tensor, Tensor]:
 
 def _improve(affine: Affine, moving: Tensor, fixed: Tensor, steps: int) -> Affine:
     """Steps on the overlap at half the resolution, held near where they begin."""
-    half_moving, half_fixed = F.avg_pool3d(moving, 2), F.avg_pool3d(fixed, 2)
+    half_moving, half_fixed = (F.avg_pool3d(prob[:, 1:], 2) for prob in (moving, fixed))
     points = grid_points(tuple(half_fixed.shape[2:]), 2, fixed.device)
     change = torch.zeros_like(affine.matrix, requires_grad=True)
     shift = torch.zeros_like(affine.moving_point, requires_grad=True)

@@ -87,7 +87,7 @@ def match_velocity(
         correlation = LocalCorrelation(image, region, window)
         coarse, _ = moving.pooled(level.pooling)
         if structures is not None:
-            moving_prob, fixed_prob = (F.avg_pool3d(p, level.pooling) for p in structures)
+            moving_prob, fixed_prob = (F.avg_pool3d(p[:, 1:], level.pooling) for p in structures)
         points = grid_points(tuple(image.shape[2:]), level.pooling, image.device)
         optimizer = torch.optim.Adam([velocity], learning_rate)
         decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, LAST, level.steps)

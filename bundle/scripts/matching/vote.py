@@ -21,13 +21,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..fields.warping import warp
+from .clues import DIFFERENCE, Judge, find_clues
 from .match import Matching
 
-__all__ = ["WEIGHTINGS", "Atlas", "Carried", "LocalVote", "carry", "carry_again", "take_vote"]
+__all__ = ["WEIGHTINGS", "Atlas", "Carried", "LocalVote", "carry", "carry_again", "carry_by", "examples", "take_vote"]
 
-WEIGHTINGS = ("difference", "equal")
+WEIGHTINGS = ("likeness", "difference", "equal", "learned")
 CONSENSUS = 1.0  # weight of the overlap with a vote, beside the likeness of the images
-WINDOW, FLOOR, POWER = 3, 1e-3, 2.0  # of the weight by difference: chosen on the labelled cases of abdominal CT
+SAMPLED = 20000  # voxels of a pair that a judge learns from
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,13 @@ class Carried:
     Args:
         case: name of the atlas.
         prob: its classes there, (1, C, D, H, W), linear; background where it comes from outside.
-        difference: squared difference of the images, averaged over a window, (1, 1, D, H, W).
+        clues: how alike the images are around each voxel, (1, 6, D, H, W): :func:`scripts.matching.clues.find_clues`.
         ddf: the field, (1, 3, D, H, W).
     """
 
     case: str
     prob: Tensor
-    difference: Tensor
+    clues: Tensor
     ddf: Tensor
 
 
@@ -118,35 +119,59 @@ def take_vote(
 
 
 def _carry(atlas: Atlas, image: Tensor, prob: Tensor | None, num_classes: int, matching: Matching) -> Carried:
-    label = F.one_hot(atlas.label[:, 0].long(), num_classes).movedim(-1, 1).float()
-    ddf = matching(atlas.image, image, None if prob is None else label, prob)
-    classes = warp(label[:, 1:], ddf)
+    known = None if prob is None else _classes(atlas.label, num_classes)
+    return carry_by(atlas, image, matching(atlas.image, image, known, prob), num_classes)
+
+
+def carry_by(atlas: Atlas, image: Tensor, ddf: Tensor, num_classes: int) -> Carried:
+    """An atlas on an image by a field that is known; arguments as for :func:`carry` and :class:`Carried`."""
+    classes = warp(_classes(atlas.label, num_classes)[:, 1:], ddf)
     known = torch.cat([1 - classes.sum(dim=1, keepdim=True), classes], dim=1)
-    apart = (warp(atlas.image, ddf) - image).square()
-    difference = F.avg_pool3d(apart, WINDOW, stride=1, padding=WINDOW // 2)
-    return Carried(atlas.case, known, difference, ddf)
+    return Carried(atlas.case, known, find_clues(warp(atlas.image, ddf), image), ddf)
+
+
+def _classes(label: Tensor, num_classes: int) -> Tensor:
+    return F.one_hot(label[:, 0].long(), num_classes).movedim(-1, 1).float()
+
+
+def examples(one: Carried, label: Tensor) -> tuple[Tensor, Tensor]:
+    """What a judge learns from: clues (N, 6) where either label has a structure, and whether both agree (N,).
+
+    Args:
+        one: an atlas on a labelled image.
+        label: of that image, (1, 1, D, H, W), classes.
+    """
+    found = one.prob.argmax(dim=1)
+    there = (found > 0) | (label[:, 0] > 0)
+    clues, right = one.clues.movedim(1, -1)[there], (found == label[:, 0])[there]
+    step = max(1, len(right) // SAMPLED)  # evenly: the same each time
+    return clues[::step], right[::step]
 
 
 class LocalVote:
     """Joins carried labels: at each voxel, each atlas counts by how much it can be trusted there.
 
-    ``difference``: by how alike the images are around the voxel. ``equal``: all alike, which is better for good fields
-    and thin structures. Which one holds for a data set is seen by leaving out one labelled case after the other.
+    ``likeness``: by the correlation and the difference of the images around the voxel. ``difference``: by the latter
+    alone. ``equal``: all alike, which is better for good fields and thin structures. ``learned``: by what a judge says
+    of the clues. Which one holds for a data set is seen by leaving out one labelled case after the other.
 
     Args:
-        weighting: ``difference`` or ``equal``.
+        weighting: one of the above.
         turns: how often atlases are carried, from the second time on with what they said before.
+        judge: of ``learned``.
 
     Raises:
-        ValueError: ``weighting`` is neither, or ``turns`` is below 1.
+        ValueError: ``weighting`` is none of them, ``learned`` has no judge, or ``turns`` is below 1.
     """
 
-    def __init__(self, weighting: str = "difference", turns: int = 1) -> None:
+    def __init__(self, weighting: str = WEIGHTINGS[0], turns: int = 1, judge: Judge | None = None) -> None:
         if turns < 1:
             raise ValueError(f"turns: expected 1 or more, found {turns}.")
         if weighting not in WEIGHTINGS:
             raise ValueError(f"weighting: expected one of {list(WEIGHTINGS)}, found {weighting!r}.")
-        self.weighting, self.turns = weighting, turns
+        if weighting == "learned" and judge is None:
+            raise ValueError("weighting 'learned' needs a judge, which is taught on labelled pairs.")
+        self.weighting, self.turns, self.judge = weighting, turns, judge
 
     def __call__(self, carried: Sequence[Carried]) -> Tensor:
         """Join.
@@ -157,8 +182,16 @@ class LocalVote:
         Returns:
             Class probabilities (1, C, D, H, W).
         """
-        total, weights = 0.0, 0.0
-        for one in carried:
-            weight = (one.difference + FLOOR) ** -POWER if self.weighting == "difference" else 1.0
-            total, weights = total + weight * one.prob, weights + weight
-        return total / weights
+        weights = torch.cat([self._weigh(one.clues) for one in carried]).softmax(dim=0)
+        return sum(weight * one.prob for weight, one in zip(weights[:, None], carried, strict=True))
+
+    def _weigh(self, clues: Tensor) -> Tensor:
+        """Logarithm of the weight, (1, 1, D, H, W); its factors are those of the labelled cases of abdominal CT."""
+        difference = clues[:, DIFFERENCE, None]
+        if self.weighting == "likeness":
+            return 3 * (clues[:, 1, None] + clues[:, 2, None]) - difference
+        if self.weighting == "difference":
+            return -2 * difference
+        if self.weighting == "learned":
+            return 2 * self.judge(clues)
+        return torch.zeros_like(difference)

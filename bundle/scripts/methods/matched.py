@@ -84,12 +84,6 @@ class MatchedState(PairState):
         match = self.matching.refine(self.match, *self._pair(), steps=steps)
         return {"match": match, "moving_pred": self.moving_pred, "fixed_pred": self.fixed_pred}
 
-    @property
-    def inverse_ddf(self) -> Tensor | None:
-        """What leads back, on the moving grid, as ``ddf`` was made; None where another field was carried over."""
-        match = self.computed("match")
-        return None if match is None else match.inverse(self.moving_image.shape[2:])
-
     def _pair(self) -> tuple[Tensor, ...]:
         probabilities = (self.moving_prob, self.fixed_prob) if self.guided else ()
         return self.moving_image, self.fixed_image, *probabilities

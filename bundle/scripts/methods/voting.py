@@ -32,6 +32,7 @@ from ..data.transforms import LabelsToClassesd, preprocess
 from ..data.volumes import lay_label
 from ..fields.grids import voxel_points
 from ..fields.world import sample_label_at
+from ..matching.clues import Judge
 from ..matching.match import Matching
 from ..matching.vote import WEIGHTINGS, Atlas, LocalVote, take_vote
 from ..networks.weights import read_saved
@@ -213,8 +214,13 @@ def with_votes(networks: Mapping[str, nn.Module], vote: str | Path | None, **set
 
 def _chosen(folder: Path) -> LocalVote:
     path = folder / "votes.pt"
-    saved = read_saved(path) if path.is_file() else {"turns": 2}
-    return LocalVote(saved.get("weighting", WEIGHTINGS[0]), saved.get("turns", 1))
+    return vote_of(read_saved(path) if path.is_file() else {"turns": 2})
+
+
+def vote_of(saved: Mapping[str, Any]) -> LocalVote:
+    """The way to join that a training has chosen, as ``votes.pt`` has it."""
+    judge = None if saved.get("judge") is None else Judge(saved["judge"])
+    return LocalVote(saved.get("weighting", WEIGHTINGS[0]), saved.get("turns", 1), judge)
 
 
 def _atlas(case: Mapping[str, str], preprocessing: Callable, ids: Sequence[int], device: torch.device | str) -> Atlas:

@@ -27,12 +27,14 @@ from ..data.image_checks import seen_faults
 from ..data.readers import load_volume
 from ..data.transforms import LabelsToClassesd, preprocess
 from ..data.volumes import Volume, lay_label
-from ..fields.grids import spacing_of
+from ..fields.grids import as_affine, inverse_affine, spacing_of
+from ..fields.maps import map_of_field, points_on_grid
+from ..fields.transforms import AffineTransform, Chain
 from ..fields.warping import warp
-from ..fields.world import moving_points
 from ..files.datalist import case_name
 from ..joint.state import PairState, required_networks
 from ..losses.local_ncc import LocalNCC
+from ..matching.match import Match
 from .refinement import Refinement
 
 logger = logging.getLogger(__name__)
@@ -72,11 +74,13 @@ class Registered:
         pair: the state of the pair on the networks' grid, for whatever else is asked of it.
         ddf: displacement (1, 3, D, H, W) in voxels of the networks' grid.
         seconds: wall time of the networks and the refinement, without files and without writing.
+        match: what the field was made of, where the state knows it.
     """
 
     pair: PairState
     ddf: torch.Tensor
     seconds: float
+    match: Match | None = None
 
 
 def load_subject(case: Mapping[str, Any], preprocessing: Callable, label_ids: Sequence[int]) -> Subject:
@@ -153,14 +157,32 @@ def register_pair(
     ddf = pair.ddf
     if ddf.is_cuda:
         torch.cuda.synchronize(ddf.device)
-    return Registered(pair, ddf, time.perf_counter() - start)
+    return Registered(pair, ddf, time.perf_counter() - start, pair.computed("match"))
 
 
-def points_on_fixed_file(ddf: torch.Tensor, moving: Subject, fixed: Subject) -> torch.Tensor:
+def map_of_pair(ddf: torch.Tensor, moving: Subject, fixed: Subject, match: Match | None = None) -> Chain:
+    """The map of a field on the networks' grid, points of the fixed volume to points of the moving one, in RAS mm.
+
+    Args:
+        ddf: (1, 3, D, H, W), voxels.
+        moving, fixed: the pair.
+        match: what the field was made of, where that is known: its affine is that of the map.
+    """
+    outside = None
+    if match is not None:
+        matrix = torch.eye(4, dtype=torch.float64)
+        matrix[:3, :3] = match.affine.matrix[0]
+        matrix[:3, 3] = (match.affine.moving_point - match.affine.matrix[0] @ match.affine.fixed_center[0])[0]
+        to_moving, to_fixed = (as_affine(subject.network.affine) for subject in (moving, fixed))
+        outside = AffineTransform(to_moving @ matrix @ inverse_affine(to_fixed))
+    return map_of_field(ddf, fixed.network.affine, moving.network.affine, outside)
+
+
+def points_on_fixed_file(
+    ddf: torch.Tensor, moving: Subject, fixed: Subject, match: Match | None = None
+) -> torch.Tensor:
     """Where each voxel of the fixed file comes from: points (X, Y, Z, 3) of the moving volume in RAS mm."""
-    return moving_points(
-        ddf.cpu(), fixed.network.affine, moving.network.affine, fixed.file.affine, fixed.file.shape[1:]
-    )
+    return points_on_grid(map_of_pair(ddf, moving, fixed, match), fixed.file.affine, fixed.file.shape[1:])
 
 
 @torch.no_grad()

@@ -19,19 +19,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..fields.grids import voxel_points
+from ..fields.maps import displacement_on_grid, points_on_grid
 from ..fields.metrics import folding_percent, jacobian_at_grid, sdlogj
-from ..fields.world import displacement_lps, moving_points, sample_at, sample_label_at
+from ..fields.transforms import Chain
+from ..fields.world import sample_at, sample_label_at
 from ..files.marks import KEY, written_by
 from ..joint.state import PairState
 from ..pictures.orientation import VIEWS, Frame
 from ..training.pair_picture import draw_pair
-from .pair import Registered, Subject, describe_worse, points_on_fixed_file, similarity_of
+from .inverse import invert_pair
+from .pair import Registered, Subject, describe_worse, map_of_pair, similarity_of
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +57,8 @@ class PairResult:
         moving: the subject that was pulled.
         fixed: the subject that stayed.
         pair: its state on the networks' grid.
-        displacement: (X, Y, Z, 3) float32, moving point minus fixed point, LPS mm, on the CPU.
+        transform: the map of the pair, points of the fixed volume to points of the moving one: a field and an affine.
+        inverse: the map back, where it was asked for.
         warped: (X, Y, Z) float32, the moving image.
         warped_label: (X, Y, Z), the ids of its label, where there is one.
         jacobian: (X, Y, Z) float32, |J| of the map from fixed to moving points.
@@ -65,7 +70,8 @@ class PairResult:
     moving: Subject
     fixed: Subject
     pair: PairState
-    displacement: torch.Tensor
+    transform: Chain
+    inverse: Chain | None
     warped: np.ndarray
     warped_label: np.ndarray | None
     jacobian: np.ndarray
@@ -78,14 +84,18 @@ class PairResult:
         """(4, 4), voxel to RAS mm, of the fixed file."""
         return np.asarray(self.fixed.file.affine, dtype=np.float64)
 
+    @cached_property
+    def displacement(self) -> torch.Tensor:
+        """(X, Y, Z, 3) float32, moving point minus fixed point, LPS mm, on the CPU."""
+        return displacement_on_grid(self.transform, self.fixed.file.affine, self.fixed.file.shape[1:])
+
     @torch.no_grad()
     def picture(self) -> np.ndarray:
         """The pair on the networks' grid, (H, W, 3) uint8: outlined is the carried label, else what D finds."""
         frame = Frame.of(self.fixed.network.affine, self.view)
         if self.moving.label is not None:
             fixed, label = self.fixed.network, self.moving.label
-            field = (self.pair.ddf.cpu(), fixed.affine, self.moving.network.affine)
-            points = moving_points(*field, fixed.affine, fixed.shape[1:])
+            points = points_on_grid(self.transform, fixed.affine, fixed.shape[1:])
             carried = sample_label_at(label.as_tensor(), label.affine, points)
             return draw_pair(self.pair, frame, carried[0], outlined="warped label")
         segmented = self.pair.fixed_pred[0].argmax(0) if "segmentation" in self.pair.networks else None
@@ -101,6 +111,7 @@ def pair_result(
     fill_value: float,
     names: Mapping[str, str],
     view: str = VIEWS[0],
+    inverse: bool = False,
 ) -> PairResult:
     """Bring what was registered onto the grid of the fixed file.
 
@@ -112,21 +123,26 @@ def pair_result(
         fill_value: of the warped image where it comes from outside the moving one.
         names: of ``moving`` and ``fixed`` in the summary, such as their paths.
         view: of the picture.
+        inverse: also find the map back.
 
     Returns:
         All of it, in memory: beside the images up to 28 bytes a voxel of the fixed file.
     """
     summary = _summarise(moving, fixed, result, names)
-    warped, warped_label = _carry(moving, points_on_fixed_file(result.ddf, moving, fixed), label_ids, fill_value)
+    transform, back = map_of_pair(result.ddf, moving, fixed, result.match), None
+    grid = fixed.file.affine, fixed.file.shape[1:]
+    if inverse:
+        back, told = invert_pair(result, transform, moving, fixed)
+        summary["inverse"] = {"transforms": list(field_files(fixed.case, moving.case)), **told}
+    warped, warped_label = _carry(moving, points_on_grid(transform, *grid), label_ids, fill_value)
     confidence = None
     if result.pair.has_confidence:
         here = voxel_points(fixed.file.shape[1:], fixed.file.affine)
         values = result.pair.confidence[0].float().cpu()
         confidence = sample_at(values, fixed.network.affine, here)[0].numpy()
-    field = (result.ddf.cpu(), fixed.network.affine, moving.network.affine, fixed.file.affine, fixed.file.shape[1:])
-    displacement, jacobian = displacement_lps(*field), jacobian_at_grid(*field).numpy().astype(np.float32)
+    jacobian = jacobian_at_grid(partial(displacement_on_grid, transform), *grid).numpy()
     return PairResult(
-        moving, fixed, result.pair, displacement, warped, warped_label, jacobian, confidence, summary, view
+        moving, fixed, result.pair, transform, back, warped, warped_label, jacobian, confidence, summary, view
     )
 
 

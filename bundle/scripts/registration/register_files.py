@@ -10,12 +10,13 @@
 # limitations under the License.
 """Register one volume file onto another: from files, through the networks' grid, to the fixed file's own grid.
 
-The networks see preprocessed volumes on a small grid. What is written is on the grid of the fixed file as it lies on
-disk, and every image and label is interpolated once, from its own file.
+The networks see preprocessed volumes on a small grid, and there lies the transform. Volumes are written on the grid of
+the fixed file as it lies on disk, and every image and label is interpolated once, from its own file.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,9 @@ from ..data.ids import whole_ids
 from ..data.image_checks import check_files, fill_number
 from ..data.readers import load_volume
 from ..data.volumes import Volume
-from ..fields.transform_files import write_displacement, write_field_transform
+from ..fields.maps import covering_grid, displacement_on_grid, rounded
+from ..fields.transform_files import write_chain, write_displacement
+from ..fields.transforms import Chain
 from ..fields.volumes import write_volume
 from ..files.datalist import case_name
 from ..files.output_folder import OutputFolder
@@ -51,24 +54,25 @@ VOLUMES = ("warped", "warped_label", "jacobian", "confidence")
 RESULTS = {*(f"{name}.nii.gz" for name in VOLUMES), "picture.png", "summary.json"}
 
 
-def result_names(moving: str | Path | Volume, fixed: str | Path | Volume) -> list[str]:
-    """All files that registering one image onto another may write."""
+def result_names(moving: str | Path | Volume, fixed: str | Path | Volume, inverse: bool = True) -> list[str]:
+    """All files that registering one image onto another may write, those of the inverse among them where asked for."""
     names = [
         role if isinstance(image, Volume) else case_name(image)
         for role, image in zip(("moving", "fixed"), (moving, fixed), strict=True)
     ]
-    return [*sorted(RESULTS), *field_files(*names)]
+    return [*sorted(RESULTS), *field_files(*names), *(field_files(*reversed(names)) if inverse else ())]
 
 
 class RegisterFiles:
     """Registers one file onto another and writes everything that a user could want of it.
 
-    Into ``output_dir``, all on the fixed file's own grid: ``warped.nii.gz``, with ``moving_label`` also
+    Into ``output_dir``, on the fixed file's own grid: ``warped.nii.gz``, with ``moving_label`` also
     ``warped_label.nii.gz`` in the original ids, ``jacobian.nii.gz`` and, where the recipe has one,
-    ``confidence.nii.gz``. The field twice, named after the two files since it goes into other programs:
-    ``MOVING_to_FIXED_warp.nii.gz`` (intent 1007) and ``MOVING_to_FIXED_transform.h5`` (ITK), the same numbers in LPS
-    mm. Beside them ``summary.json``, and ``picture.png`` of the pair on the networks' grid. The result that was there
-    before is replaced as a whole, once the new one is complete; fields of other pairs stay.
+    ``confidence.nii.gz``. The transform twice, named after the two files since it goes into other programs, in voxels
+    of the networks: ``MOVING_to_FIXED_transform.h5`` (ITK) is an affine after a field that fades to zero around their
+    grid, ``MOVING_to_FIXED_warp.nii.gz`` (intent 1007, LPS mm) both in one on a grid that holds the fixed file, within
+    which the two agree. Beside them ``summary.json``, and ``picture.png`` of the pair on the networks' grid. The result
+    that was there before is replaced as a whole, once the new one is complete; fields of other pairs stay.
 
     Args:
         moving: the image that is pulled: a path, also of the folder of a DICOM series, or a volume in memory.
@@ -84,6 +88,7 @@ class RegisterFiles:
         device: where the networks are.
         view: of the picture: ``radiological`` (the patient's right on the left) or ``neurological``.
         overwrite: also replace files in ``output_dir`` that this product did not write.
+        inverse: also write the transform from moving to fixed, as ``FIXED_to_MOVING_...``, and report its residual.
     """
 
     def __init__(
@@ -101,7 +106,9 @@ class RegisterFiles:
         device: torch.device | str = "cpu",
         view: str = VIEWS[0],
         overwrite: bool = False,
+        inverse: bool = False,
     ) -> None:
+        self.inverse = inverse
         self.view = checked_view(view)
         given = {"moving": moving, "fixed": fixed, "moving_label": moving_label}
         self.given = {name: source for name, source in given.items() if source is not None}
@@ -124,7 +131,7 @@ class RegisterFiles:
         """
         self._check()
         with self.output:
-            self.output.refuse_foreign(result_names(self.given["moving"], self.given["fixed"]))
+            self.output.refuse_foreign(result_names(self.given["moving"], self.given["fixed"], self.inverse))
             result = self._compute()
             _place(self.output, result)
         return dict(result.summary)
@@ -150,6 +157,9 @@ class RegisterFiles:
         for name, source in self.given.items():
             if not (isinstance(source, Volume) or Path(source).is_file() or is_series(source)):
                 raise FileNotFoundError(f"no such file, or folder of a DICOM series: --{name} '{source}'.")
+        names = result_names(self.given["moving"], self.given["fixed"], self.inverse)
+        if len(set(names)) < len(names):
+            raise ValueError("--inverse: both images have one name, and both directions would. Rename one of them.")
         check_files(self.given.items())
 
     def _compute(self) -> PairResult:
@@ -160,7 +170,7 @@ class RegisterFiles:
         moving, fixed = (self._subject(role, preprocessing, label_ids) for role in ("moving", "fixed"))
         registered = register_pair(moving, fixed, self.networks, self.state, self.device, refinement=self.refinement)
         names = {role: _name(role, self.given[role]) for role in ("moving", "fixed")}
-        return pair_result(moving, fixed, registered, label_ids, self.fill_value, names, self.view)
+        return pair_result(moving, fixed, registered, label_ids, self.fill_value, names, self.view, self.inverse)
 
     def _ids_of_label(self) -> list[int]:
         if (source := self.given.get("moving_label")) is None:
@@ -191,13 +201,18 @@ def write_pair(output_dir: str | Path, result: PairResult, overwrite: bool = Fal
         ValueError: the fixed image has a grid that no ITK image can have.
     """
     with OutputFolder(output_dir, overwrite) as output:
-        output.refuse_foreign([*sorted(RESULTS), *field_files(result.moving.case, result.fixed.case)])
+        names = result.moving.case, result.fixed.case
+        fields = field_files(*names), field_files(*reversed(names)) if result.inverse else ()
+        output.refuse_foreign([*sorted(RESULTS), *itertools.chain(*fields)])
         _place(output, result)
 
 
 def _place(output: OutputFolder, result: PairResult) -> None:
     with output.replacing(RESULTS) as folder:
-        _write_field(folder, result)  # first, as it refuses grids that no ITK image can have
+        # first, as it refuses grids that no ITK image can have
+        _write_transforms(folder, result.transform, result.moving, result.fixed)
+        if result.inverse is not None:
+            _write_transforms(folder, result.inverse, result.fixed, result.moving)
         for name in VOLUMES:
             if (volume := getattr(result, name)) is not None:
                 write_volume(folder / f"{name}.nii.gz", volume, result.affine)
@@ -206,10 +221,24 @@ def _place(output: OutputFolder, result: PairResult) -> None:
     logger.info("written to %s", output.path.resolve())
 
 
-def _write_field(folder: Path, result: PairResult) -> None:
-    warp_file, transform_file = (folder / name for name in field_files(result.moving.case, result.fixed.case))
-    write_displacement(warp_file, result.displacement, result.affine)
-    write_field_transform(transform_file, result.displacement, result.affine)
+def write_transform(path: Path, transform: Chain, fixed: Subject) -> None:
+    """Write the map of a pair as ``.h5``, an affine after a field, or as ``.nii.gz``, one field that holds both.
+
+    Args:
+        path: says by its ending which.
+        transform: from points of ``fixed``.
+        fixed: a field covers its file.
+    """
+    if path.suffix == ".h5":
+        write_chain(path, transform.steps)
+    else:
+        grid = covering_grid(fixed.network.affine, fixed.network.shape[1:], fixed.file.affine, fixed.file.shape[1:])
+        write_displacement(path, rounded(displacement_on_grid(transform, *grid), grid[0]), grid[0])
+
+
+def _write_transforms(folder: Path, transform: Chain, moving: Subject, fixed: Subject) -> None:
+    for name in field_files(moving.case, fixed.case):
+        write_transform(folder / name, transform, fixed)
 
 
 def _name(role: str, source: str | Path | Volume) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ from monai.networks import one_hot
 from torch import Tensor
 
 from ..data.pairs import PairDataset
-from ..fields.metrics import dice_per_structure
 from ..fields.warping import warp
 from ..files import processes
 from ..matching.match import Matching
-from ..matching.vote import WEIGHTINGS, Atlas, LocalVote, carry, carry_again, take_vote
-from ..methods.voting import VotedSegmentation
+from ..matching.vote import Atlas, LocalVote, take_vote
+from ..methods.voting import VotedSegmentation, vote_of
 from ..networks.weights import read_saved, save_atomically
+from .leave_one_out import choose_vote, mean_dice
 
 __all__ = ["VoteRounds"]
 
@@ -40,11 +40,6 @@ logger = logging.getLogger(__name__)
 
 FILE = "votes.pt"
 COMPARED = 5  # validation cases at the end: each is carried onto by all labelled ones
-
-
-def _left_out(atlases: Sequence[Atlas]) -> Iterator[tuple[list[Atlas], Atlas]]:
-    """The others, and each."""
-    return (([other for other in atlases if other is not atlas], atlas) for atlas in atlases)
 
 
 def _halved(ddf: Tensor) -> Tensor:
@@ -63,9 +58,9 @@ class VoteRounds:
     ``sampling`` its labelled moving image goes part of the way to the fixed one, along the field that carried it, and
     its label with it: deep structure sampling (He et al., ECCV 2020, Section 3.1).
 
-    The history gets ``votes/seconds`` and, for each way to join them, ``votes/WEIGHTING``: the mean Dice of the
-    labelled cases by leave-one-out; ``votes/again`` is that of a second turn by the better of them. At the end it is
-    told which is better on validation cases, S alone or the vote.
+    The history gets ``votes/seconds`` and the figures of :func:`scripts.training.leave_one_out.choose_vote`: the mean
+    Dice of the labelled cases for each way to join them, and what tells right from wrong. At the end it is told which
+    is better on validation cases, S alone or the vote.
 
     Args:
         epochs: before which there is a round, counted from 1.
@@ -75,7 +70,7 @@ class VoteRounds:
         matching: registers by the images, after an affine that may know the structures.
         folder: where ``votes.pt`` goes.
         device: where networks and images are.
-        weighting: ``difference`` or ``equal``; None: chosen.
+        weighting: as of :class:`scripts.matching.vote.LocalVote`; None: chosen.
         sampling: draws the part of the field, as :mod:`scripts.joint.sampling`; None: moving images stay.
         validation: labelled subjects for the end.
     """
@@ -93,7 +88,7 @@ class VoteRounds:
         sampling: Callable[[int, torch.device], Tensor] | None = None,
         validation: PairDataset | None = None,
     ) -> None:
-        if weighting is not None:
+        if weighting not in (None, "learned"):
             LocalVote(weighting)
         self.epochs, self.dataset, self.network = sorted(epochs), dataset, network
         self.num_classes, self.matching, self.path = num_classes, matching, Path(folder) / FILE
@@ -153,7 +148,7 @@ class VoteRounds:
         self.network.eval()
         subjects = [self.dataset.subjects[i] for i in range(len(self.dataset.subjects))]
         atlases = self._atlases()
-        join, figures = self._choose(atlases)
+        join, figures = choose_vote(atlases, self._segment, self.num_classes, self.matching, self.weighting)
         votes, fields = {}, {}
         for subject in (subjects[i] for i in self.dataset.unlabeled_indices):
             image = self._batch(subject["image"]).float()
@@ -169,7 +164,8 @@ class VoteRounds:
             ", ".join(f"{name} {value:.3f}" for name, value in figures.items()) or "one case alone",
         )
         figures = {**figures, "seconds": seconds}
-        way = {"weighting": join.weighting, "turns": join.turns}
+        judge = None if join.judge is None else join.judge.weights
+        way = {"weighting": join.weighting, "turns": join.turns, "judge": judge}
         return {"epoch": epoch, "votes": votes, "fields": fields, **way, "figures": figures}
 
     def _atlases(self) -> list[Atlas]:
@@ -185,15 +181,13 @@ class VoteRounds:
         if self.epoch is None or self.validation is None or not len(self.validation.subjects):
             return
         self.network.eval()
-        saved = read_saved(self.path)
-        join = LocalVote(saved["weighting"], saved["turns"])
+        join = vote_of(read_saved(self.path))
         voting = VotedSegmentation(self.network, self._atlases(), self.num_classes, self.matching, join)
         scores: dict[str, list[float]] = {"alone": [], "vote": []}
         for i in range(min(len(self.validation.subjects), COMPARED)):
             image, label = (self._batch(self.validation.subjects[i][key]) for key in ("image", "label"))
             for found, logits in zip(scores.values(), (self.network(image), voting(image)), strict=True):
-                classes = logits.argmax(dim=1, keepdim=True)
-                found.append(float(dice_per_structure(classes, label, self.num_classes).nanmean().nan_to_num()))
+                found.append(mean_dice(logits, label))
         alone, vote = (sum(found) / len(found) for found in scores.values())
         logger.info(
             "on %d validation cases segmentation has a mean Dice of %.3f alone, and of %.3f with `--vote`: %s",
@@ -201,35 +195,8 @@ class VoteRounds:
             "let the labelled cases vote, where seconds an image do not matter" if vote > alone else "do without",
         )
 
-    def _choose(self, atlases: Sequence[Atlas]) -> tuple[LocalVote, dict[str, float]]:
-        """How to join, and the mean Dice of votes on each labelled case by the others, for each way."""
-        if len(atlases) < 2:  # nobody to leave out, and nobody to agree with
-            return LocalVote(self.weighting or WEIGHTINGS[0]), {}
-        names = WEIGHTINGS if self.weighting is None else (self.weighting,)
-        joins, scores = [LocalVote(name) for name in names], {name: [] for name in names}
-        votes: list[dict[str, Tensor]] = []
-        for others, atlas in _left_out(atlases):
-            carried = carry(others, atlas.image, self._segment(atlas.image), self.num_classes, self.matching)
-            votes.append({join.weighting: join(carried).half() for join in joins})
-            for name, vote in votes[-1].items():
-                scores[name].append(self._dice(vote, atlas))
-        figures = {name: sum(found) / len(found) for name, found in scores.items()}
-        best = LocalVote(max(figures, key=lambda name: figures[name]), turns=2)
-        again = [
-            self._dice(best(carry_again(others, atlas.image, vote.float(), self.num_classes, self.matching)), atlas)
-            for (others, atlas), vote in zip(_left_out(atlases), (v[best.weighting] for v in votes), strict=True)
-        ]
-        figures["again"] = sum(again) / len(again)
-        if figures["again"] > figures[best.weighting]:
-            return best, figures
-        return LocalVote(best.weighting), figures
-
     def _segment(self, image: Tensor) -> Tensor:
         return self.network(image).float().softmax(dim=1)
-
-    def _dice(self, prob: Tensor, atlas: Atlas) -> float:
-        classes = prob.argmax(dim=1, keepdim=True)
-        return float(dice_per_structure(classes, atlas.label, self.num_classes).nanmean().nan_to_num())
 
     def _batch(self, volume: Tensor) -> Tensor:
         return torch.as_tensor(volume.as_tensor() if hasattr(volume, "as_tensor") else volume)[None].to(self.device)
