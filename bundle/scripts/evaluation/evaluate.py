@@ -125,6 +125,7 @@ class Evaluation:
         self.view = checked_view(view)
         self.report, self.provenance, self.refinement = report, dict(provenance or {}), refinement
         self.landmarks = None if landmarks is None else Landmarks(landmarks, coordinates)
+        self.missing: dict[str, Collection[int]] = {}  # case -> classes that were not drawn in it
         self.device, self.amp_dtype = device, torch.bfloat16 if amp else None
 
     def run(self) -> dict[str, Any]:
