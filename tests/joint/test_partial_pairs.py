@@ -50,7 +50,8 @@ def test_the_engine_teaches_what_the_label_says_and_nothing_else():
     (-right.log() * (label != NUM_CLASSES)).mean().backward()
     for name, expected in gradients(networks["segmentation"]).items():
         torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-7)
-    assert trainer.state.output["label"].shape == trainer.state.output["pred"].shape
+    (output,) = trainer.state.output
+    assert output["label"].shape == output["pred"].shape == (NUM_CLASSES, SIDE, SIDE, SIDE)
 
 
 def test_validation_leaves_out_what_a_label_does_not_say():

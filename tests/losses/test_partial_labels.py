@@ -28,7 +28,7 @@ from scripts.losses import WarpedCrossEntropy
 from scripts.losses.partial_labels import SHARES, merge_unknown, partial_one_hot
 
 C, SIDE = 4, 6
-LABELS = ("_label", "_anatomy", "_regions")
+LABELS = ("_label", "_anatomy", "source_regions", "target_regions")
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

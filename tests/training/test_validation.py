@@ -53,6 +53,7 @@ def test_the_output_holds_what_each_task_says_about_the_fixed_image():
         torch.testing.assert_close(item["pred"], pred[i])
         torch.testing.assert_close(item["warped_label"], warp(label, ddf)[i])
         assert torch.equal(item["label"], batch["fixed_label"][i])
+        assert torch.equal(item["registered_label"], batch["fixed_label"][i])
         assert torch.equal(item["image"], batch["fixed_image"][i])
 
 
@@ -60,8 +61,12 @@ def test_the_output_holds_what_each_task_says_about_the_fixed_image():
     ("tasks", "calls", "keys"),
     [
         (["segmentation"], {"segmentation": 1}, {"image", "label", "pred"}),
-        (["registration"], {"registration": 1}, {"image", "label", "warped_label"}),
-        ("registration", {"registration": 1}, {"image", "label", "warped_label"}),  # as a command line gives it
+        (["registration"], {"registration": 1}, {"image", "label", "registered_label", "warped_label"}),
+        (
+            "registration",
+            {"registration": 1},
+            {"image", "label", "registered_label", "warped_label"},
+        ),  # as a command line gives it
         (["segmentation", "registration"], {"segmentation": 1, "registration": 1}, None),
     ],
 )
@@ -71,7 +76,7 @@ def test_a_task_that_is_not_named_is_not_computed(tasks, calls, keys):
     evaluator = make_evaluator(networks, [make_pair(BOTH)], tasks=tasks)
     evaluator.run()
     assert counted == calls
-    assert evaluator.state.output[0].keys() == (keys or {"image", "label", "pred", "warped_label"})
+    assert evaluator.state.output[0].keys() == (keys or {"image", "label", "pred", "registered_label", "warped_label"})
 
 
 class Oracle(nn.Module):

@@ -82,14 +82,14 @@ class JointEvaluator(Evaluator):
             network.eval()
         amp_dtype = self.amp_kwargs.get("dtype", torch.bfloat16) if self.amp else None
         pair = self.state.pair = self.make_state(batch, self.networks, amp_dtype=amp_dtype)
-        output = {"image": pair.fixed_image, "label": batch["fixed_label"], "registered_label": batch["fixed_label"]}
+        output = {"image": pair.fixed_image, "label": batch["fixed_label"]}
         with torch.no_grad():
             if "segmentation" in self.tasks:
                 device = pair.fixed_image.device.type
                 with torch.autocast(device, dtype=amp_dtype, enabled=amp_dtype is not None):
                     output["pred"] = self.inferer(pair.fixed_image, self.networks["segmentation"]).float()
             if "registration" in self.tasks:
-                output["warped_label"] = pair.warped_label
+                output |= {"warped_label": pair.warped_label, "registered_label": batch["fixed_label"]}
             if "fixed_missing" in batch:
                 self._leave_out_unknown(pair, output)
         self.state.ddf = pair.computed("ddf")
@@ -99,6 +99,8 @@ class JointEvaluator(Evaluator):
 
     def _leave_out_unknown(self, pair: PairState, output: dict[str, torch.Tensor]) -> None:
         """What a label says nothing of becomes background on both sides; a structure that is nowhere has no Dice."""
+        (truth,) = pair.compared(["fixed_label"])
+        output["label"] = truth.argmax(dim=1, keepdim=True)
         for pred, name, label in (
             ("pred", "fixed_pred", "label"),
             ("warped_label", "warped_label", "registered_label"),
@@ -106,5 +108,3 @@ class JointEvaluator(Evaluator):
             if pred in output:
                 output[pred], truth = pair.compared([name, "fixed_label"], [output[pred], pair.fixed_label])
                 output[label] = truth.argmax(dim=1, keepdim=True)
-            else:
-                del output[label]
