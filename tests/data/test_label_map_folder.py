@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -26,7 +27,7 @@ def segment(folder, names, stop_at=None, **options):
     """Segment cases in this order, up to one that stops the run; the names of those that were segmented."""
     cases, done = [{"case": name, "image": str(folder / f"{name}.nii.gz")} for name in names], []
     for case in cases:
-        (folder / case["image"]).touch()
+        Path(case["image"]).exists() or Path(case["image"]).touch()
     review = ModelReview(folder, {"1": "first", "2": "second"})
     results = LabelMapFolder(folder / "out", settings="same", review=review, **options)
 

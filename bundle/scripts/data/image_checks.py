@@ -238,7 +238,7 @@ class ImageCheck:
         places = {(Path(case["image"]).resolve().parent, case["case"]) for case in self.cases}
         images = [case for case in self.cases if _segmented_case(case) not in places]
         if count := len(self.cases) - len(images):
-            logger.info("%d label maps or other results that lie beside their images are left out", count)
+            logger.info("%d results that lie beside their images are left out", count)
         self.cases = images
 
 
