@@ -33,7 +33,9 @@ def reviewed(folder, cases, structures=None, voted=False):
     (folder / "model.pt").write_bytes(b"weights")
     if structures is not None:
         write_model_review(folder / "model.pt", structures)
-    return ModelReview(folder, LABELS, voted).rows(cases)
+    review = ModelReview(folder, LABELS, voted)
+    review.read()
+    return review.rows(cases)
 
 
 def test_a_line_through_cases_that_lie_on_one_is_that_line_and_has_no_width():
@@ -134,3 +136,12 @@ def test_votes_are_not_calibrated_by_what_was_learned_of_the_network_alone(tmp_p
     known = {9: facts(calibration=line), 10: facts(calibration=line)}
     rows = reviewed(tmp_path, {"a": [PLAIN, PLAIN]}, known, voted=True)
     assert [(row["estimated_dice"], row["volume_z"]) for row in rows] == [(0.9, 0), (0.9, 0)]
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "{}", '{"structures": {"9": {"calibration": {"slope": "$1"}}}}', '{"structures": 3}']
+)
+def test_a_damaged_file_is_named(tmp_path, content):
+    (tmp_path / "review.json").write_text(content)
+    with pytest.raises(ValueError, match=r"review\.json"):
+        ModelReview(tmp_path, LABELS).read()

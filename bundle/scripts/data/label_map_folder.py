@@ -66,8 +66,11 @@ class LabelMapFolder:
             cases: ``case`` and ``image`` of each.
 
         Raises:
+            ValueError: what is known of the model cannot be read.
             FileExistsError: a label map would replace what this product did not write, or another process writes there.
         """
+        if self.review is not None:
+            self.review.read()
         self.output.open()
         self.is_open, self.images = True, {case["case"]: case["image"] for case in cases}
         try:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,42 +109,40 @@ class ModelReview:
     def __init__(self, folder: str | Path, labels: Mapping[str, str], voted: bool = False) -> None:
         self.folder, self.voted = Path(folder).expanduser(), voted
         self.names = {int(i): str(name) for i, name in sorted(labels.items(), key=lambda item: int(item[0])) if int(i)}
+        self.known: dict[int, Known] = {}
+
+    def read(self) -> None:
+        """Read what training left, and tell where estimates will be raw.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        path, weights = self.folder / KNOWLEDGE, self.folder / "model.pt"
+        self.known = _read(path, weights) if path.is_file() else {}
+        if self.voted:
+            logger.info("%s: estimates are of the network and the vote together, which nothing calibrates", TABLE)
+        elif not any(known.line for known in self.known.values()):
+            logger.info("%s: estimates are not calibrated: no %s of validation cases is there", TABLE, path)
 
     def rows(self, cases: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-        """The table, the worst first: flagged ones, then by estimated Dice.
+        """The table, the worst first: flagged ones, then by estimated Dice. To be called after :meth:`read`.
 
         Args:
             cases: case -> for each structure ``estimate``, ``agreement``, ``volume_ml``, ``pieces``,
                 ``touches_border``; None for what is not known.
         """
-        known = self._known()
         rows = [
-            self._row(case, label_id, found, known.get(str(label_id), {}))
+            self._row(case, label_id, found)
             for case, structures in cases.items()
             for label_id, found in zip(self.names, structures, strict=True)
         ]
         return sorted(rows, key=_best_last)
 
-    def _known(self) -> Mapping[str, Any]:
-        path, weights = self.folder / KNOWLEDGE, self.folder / "model.pt"
-        content = read_json(path) if path.is_file() else {}
-        if content and not (weights.is_file() and describe(weights) == content.get("weights")):
-            logger.warning("%s is of other weights than %s, and is not used", path, weights)
-            content = {}
-        known = content.get("structures", {})
-        if self.voted:
-            logger.info("%s: estimates are of the network and the vote together, which nothing calibrates", TABLE)
-        elif not any(facts["calibration"] for facts in known.values()):
-            logger.info("%s: estimates are not calibrated: there is no %s of validation cases", TABLE, path)
-        return known
-
-    def _row(self, case: str, label_id: int, found: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-        line = None if self.voted else known.get("calibration")
+    def _row(self, case: str, label_id: int, found: Mapping[str, Any]) -> dict[str, Any]:
+        known = self.known.get(label_id, Known())
         dice, low, high = found["estimate"], None, None
-        if line and dice:  # where nothing was found, there is nothing to calibrate
-            dice, low, high = Line(**line).at(dice)
-        volume = known.get("volume_ml")
-        z = None if volume is None else (found["volume_ml"] - volume["mean"]) / _steady(volume)
+        if known.line and dice and not self.voted:  # where nothing was found, there is nothing to calibrate
+            dice, low, high = known.line.at(dice)
         row = {
             "case": case,
             "structure": self.names[label_id],
@@ -152,7 +150,7 @@ class ModelReview:
             "low": low,
             "high": high,
             "volume_ml": found["volume_ml"],
-            "volume_z": z,
+            "volume_z": None if known.volume is None else (found["volume_ml"] - known.volume) / known.steady,
             "pieces": found["pieces"],
             "touches_border": "yes" if found["touches_border"] else "no",
             "agreement": found["agreement"],
@@ -161,16 +159,57 @@ class ModelReview:
         return row | {"flag": "yes" if reasons else "no", "reason": "; ".join(reasons)}
 
 
+@dataclass(frozen=True)
+class Known:
+    """What training found out about a structure; None for what it could not.
+
+    Args:
+        line: from its estimated to its true Dice.
+        volume, sd: of labelled cases, in ml.
+        pieces: the most that a labelled case has.
+        touches: whether labelled cases touch the border, too.
+    """
+
+    line: Line | None = None
+    volume: float | None = None
+    sd: float = 0.0
+    pieces: float = math.inf
+    touches: bool = False
+
+    @property
+    def steady(self) -> float:
+        """The standard deviation, not below what a few cases could have by chance."""
+        return max(self.sd, STEADIEST * (self.volume or 0), 1e-9)
+
+
+def _read(path: Path, weights: Path) -> dict[int, Known]:
+    content = read_json(path)
+    try:
+        known = {int(label_id): _known(facts) for label_id, facts in content["structures"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"'{path}' is damaged. Train anew, or remove it: then estimates are not calibrated."
+        ) from error
+    if not (weights.is_file() and describe(weights) == content.get("weights")):
+        logger.warning("%s is of other weights than %s, and is not used", path, weights)
+        return {}
+    return known
+
+
+def _known(facts: Mapping[str, Any]) -> Known:
+    line, volume = facts["calibration"], facts["volume_ml"]
+    numbers = {name: None if value is None else float(value) for name, value in (line or {}).items()}
+    size = () if volume is None else (float(volume["mean"]), float(volume["sd"]))
+    made = Known(None if line is None else Line(**numbers), *size)  # type: ignore[arg-type]
+    return replace(made, pieces=int(facts["pieces"]), touches=bool(facts["touches_border"]))
+
+
 def _best_last(row: Mapping[str, Any]) -> tuple[bool, float]:
     dice = row["estimated_dice"]
     return row["flag"] == "no", math.inf if dice is None else dice
 
 
-def _steady(volume: Mapping[str, float]) -> float:
-    return max(volume["sd"], STEADIEST * volume["mean"], 1e-9)
-
-
-def _reasons(row: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
+def _reasons(row: Mapping[str, Any], known: Known) -> list[str]:
     """What is odd about a segmentation."""
     if not row["pieces"]:
         return ["nothing was found"]
@@ -181,8 +220,8 @@ def _reasons(row: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:
         reasons.append(f"network and vote agree by less than {LEAST}")
     if row["volume_z"] is not None and abs(row["volume_z"]) > FARTHEST:
         reasons.append(f"much {'larger' if row['volume_z'] > 0 else 'smaller'} than in labelled cases")
-    if known and row["pieces"] > known["pieces"]:
-        reasons.append(f"in {row['pieces']} pieces, in labelled cases at most {known['pieces']}")
-    if row["touches_border"] == "yes" and not known.get("touches_border"):
+    if row["pieces"] > known.pieces:
+        reasons.append(f"in {row['pieces']} pieces, in labelled cases at most {known.pieces}")
+    if row["touches_border"] == "yes" and not known.touches:
         reasons.append("touches the border")
     return reasons
