@@ -62,7 +62,7 @@ class SaveLabelMapd(SaveImaged):
             name = d.get("case") or case_name(str(d[key].meta.get("filename_or_obj", key)))
             write = self._write if self.results is None or not self.results.is_open else self.results.write
             confidence = d["confidence"][0].numpy() if "confidence" in d else None
-            probabilities = d["probabilities"].numpy() if "probabilities" in d else None
+            probabilities = d["probabilities"].numpy(force=True) if "probabilities" in d else None
             write(name, d[key][0].numpy(), np.asarray(d[key].affine), confidence, probabilities, d.get("review"))
             logger.info("segmented: %s", name)
         return d

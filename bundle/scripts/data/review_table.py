@@ -134,7 +134,7 @@ class ModelReview:
         rows = [
             self._row(case, label_id, found)
             for case, structures in cases.items()
-            for label_id, found in zip(self.names, structures, strict=True)
+            for label_id, found in zip(self.names, structures, strict=False)
         ]
         return sorted(rows, key=_best_last)
 

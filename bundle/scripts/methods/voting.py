@@ -23,7 +23,7 @@ import torch
 from monai.config import KeysCollection
 from monai.inferers import Inferer, SimpleInferer
 from monai.transforms import MapTransform
-from monai.utils import convert_to_dst_type
+from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import Tensor, nn
 
 from ..data.cases import load_cases
@@ -177,7 +177,7 @@ class Reviewed(MapTransform):
         """Add it."""
         d = dict(data)
         for key in self.key_iterator(d):
-            prob = torch.as_tensor(d[key]).float()
+            prob = convert_to_tensor(d[key], track_meta=False).float()
             classes = prob.argmax(dim=0)
             d["review"] = {"estimate": estimated_dice(prob, classes), "cut_off": touching(classes, len(prob))}
             if isinstance(self.network, VotedSegmentation):
