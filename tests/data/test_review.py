@@ -63,6 +63,18 @@ def test_volume_is_that_of_the_voxels_pieces_are_apart_and_the_border_is_that_of
     label[0, 4, 4] = 850
     turned = np.array([[0, 2, 0, 5], [-3, 0, 0, 5], [0, 0, 4, 5], [0, 0, 0, 1.0]])
     first, second, third = measured_shapes(label, turned, [205, 850, 1000])
+    assert [first.pop("elongation") > 1, second.pop("elongation"), third.pop("elongation")] == [True, 2, None]
     assert first == {"volume_ml": pytest.approx(10 * 0.024), "pieces": 2, "touches_border": False}
     assert second == {"volume_ml": pytest.approx(0.024), "pieces": 1, "touches_border": True}
     assert third == {"volume_ml": 0, "pieces": 0, "touches_border": False}
+
+
+def test_elongation_is_that_of_a_box_in_mm_however_it_lies():
+    label = np.zeros((10, 10, 10), np.uint8)
+    label[2:8, 3:5, 3:4] = 1  # 6 x 2 x 1 voxels
+    angle = np.deg2rad(30)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([1.0, 1.5, 4.0])
+    (shape,) = measured_shapes(label, affine, [1])
+    assert shape["elongation"] == pytest.approx(6 / 3)

@@ -21,7 +21,7 @@ from scipy import stats
 from scripts.data.review_table import Line, ModelReview, fit_line, write_model_review
 
 LABELS = {"0": "background", "9": "left", "10": "right"}
-PLAIN = {"estimate": 0.9, "agreement": None, "volume_ml": 10.0, "pieces": 1, "touches_border": False}
+PLAIN = {"estimate": 0.9, "agreement": None, "volume_ml": 10.0, "pieces": 1, "touches_border": False, "elongation": 1.0}
 
 
 def facts(**changes):

@@ -150,7 +150,8 @@ class LabelMapFolder:
             if self.waiting:
                 segment()
             if self.review is not None:
-                write_csv(self.output.staging / TABLE, self.review.rows(self.found))
+                rows = [row | {"image": self.images[row["case"]]} for row in self.review.rows(self.found)]
+                write_csv(self.output.staging / TABLE, rows)
             self.output.place()
             logger.info("written to %s", self.output.path.resolve())
         finally:

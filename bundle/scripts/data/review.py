@@ -65,7 +65,7 @@ def touching(classes: Tensor, num_classes: int) -> list[bool]:
 
 
 def measured_shapes(label: np.ndarray, affine: np.ndarray, label_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Volume, pieces, and whether a face of the grid is touched.
+    """Volume, pieces, elongation, and whether a face of the grid is touched.
 
     Args:
         label: (X, Y, Z), with ids.
@@ -73,7 +73,8 @@ def measured_shapes(label: np.ndarray, affine: np.ndarray, label_ids: Sequence[i
         label_ids: the ids of the structures.
 
     Returns:
-        For each ``volume_ml``; ``pieces``, which do not even touch at a corner; and ``touches_border``.
+        For each ``volume_ml``; ``pieces``, which do not even touch at a corner; ``touches_border``; and ``elongation``,
+        the longest over the shortest principal axis, None where there is nothing: 1 for a ball or a cube.
     """
     voxel = abs(np.linalg.det(np.asarray(affine, dtype=np.float64)[:3, :3])) / 1000
     found = []
@@ -84,5 +85,13 @@ def measured_shapes(label: np.ndarray, affine: np.ndarray, label_ids: Sequence[i
         ends = [(part.start, part.stop, side) for part, side in zip(box, label.shape, strict=False)]
         pieces = ndimage.label(mask[box], np.ones((3, 3, 3)))[1] if boxes else 0
         touches = any(start == 0 or stop == side for start, stop, side in ends)
-        found.append({"volume_ml": float(mask.sum() * voxel), "pieces": int(pieces), "touches_border": touches})
+        shape = {"volume_ml": float(mask.sum() * voxel), "pieces": int(pieces), "touches_border": touches}
+        found.append(shape | {"elongation": _elongation(mask[box], affine) if boxes else None})
     return found
+
+
+def _elongation(mask: np.ndarray, affine: np.ndarray) -> float:
+    matrix = np.asarray(affine, dtype=np.float64)[:3, :3]
+    spread = np.cov(np.nonzero(mask), bias=True) + np.eye(3) / 12  # of centres, and within a voxel
+    axes = np.linalg.eigvalsh(matrix @ spread @ matrix.T)
+    return float(np.sqrt(axes[-1] / axes[0]))

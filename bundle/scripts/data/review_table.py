@@ -129,7 +129,7 @@ class ModelReview:
 
         Args:
             cases: case -> for each structure ``estimate``, ``agreement``, ``volume_ml``, ``pieces``,
-                ``touches_border``; None for what is not known.
+                ``touches_border``, ``elongation``; None for what is not known.
         """
         rows = [
             self._row(case, label_id, found)
@@ -156,7 +156,8 @@ class ModelReview:
             "agreement": found["agreement"],
         }
         reasons = _reasons(row, known)
-        return row | {"flag": "yes" if reasons else "no", "reason": "; ".join(reasons)}
+        row |= {"flag": "yes" if reasons else "no", "reason": "; ".join(reasons)}
+        return row | {"elongation": found["elongation"], "label": label_id}
 
 
 @dataclass(frozen=True)
