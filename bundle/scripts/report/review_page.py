@@ -38,6 +38,7 @@ from .page import (
     page,
     paragraph,
     picture,
+    row,
     section,
     table,
     text,
