@@ -38,10 +38,12 @@ from .page import (
     page,
     paragraph,
     picture,
-    row,
     section,
     table,
     text,
+)
+from .page import (
+    row as beside,
 )
 
 __all__ = ["is_review", "outliers", "read_review", "review_html"]
@@ -180,7 +182,7 @@ def _pictures(folder: Path, case: str, rows: Sequence[Mapping[str, Any]], view: 
         classes[label.array == int(line["label"])] = index
     figure = _figure(image.array, classes, Frame.of(label.affine, view))
     words = aside(paragraph(reasons), ROW_INCHES - figure.get_figwidth())
-    return f"<h3>{text(case)}</h3>\n" + row(picture(figure, f"{case}: image and segmentation."), words)
+    return f"<h3>{text(case)}</h3>\n" + beside(picture(figure, f"{case}: image and segmentation."), words)
 
 
 def _figure(image: np.ndarray, classes: np.ndarray, frame: Frame) -> Figure:
