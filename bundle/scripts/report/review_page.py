@@ -42,9 +42,7 @@ from .page import (
     table,
     text,
 )
-from .page import (
-    row as beside,
-)
+from .page import row as beside
 
 __all__ = ["is_review", "outliers", "read_review", "review_html"]
 
