@@ -135,7 +135,7 @@ COMMANDS = {
         usage="IMAGES [--model DIR] [--out DIR]",
         words=("dataset_dir",),
         base=("inference",),
-        common=("datalist", "image_name", "label_name", "vote", "confidence", "amp"),
+        common=("datalist", "image_name", "label_name", "vote", "confidence", "probabilities", "amp"),
         paths={**DATA, "dataset_dir": ANY, "ckpt_dir": FOLDER, "vote": ANY},
         plan=plan_segmentation,
         out="output/segmentations",
@@ -174,7 +174,7 @@ COMMANDS = {
         kept="Kept in {out}: the files that are done.",
     ),
     "report": Command(
-        about="Make report.html of an evaluation; of several, figures of all of them, in --out.",
+        about="Make report.html of an evaluation or of segmentations; of several evaluations, figures of all in --out.",
         usage="EVALUATION ... [--compare_with OTHER] [--out DIR]",
         words=("evaluations*",),
         base=("report",),

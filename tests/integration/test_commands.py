@@ -77,6 +77,7 @@ def test_training_leaves_weights_curves_and_the_merged_config(trained):
         "config.yaml",
         "model.yaml",
         "model.json",
+        "review.json",
         "tensorboard",
         "pictures",
     }
