@@ -30,7 +30,7 @@ __all__ = ["entries_of"]
 
 #: what `--tracking mlflow` of MONAI reads beside the config
 TRACKING = ("tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config")
-NEEDS_DATA = ("checking", "training", "evaluating", "inferring", "preparing")
+NEEDS_DATA = ("checking", "planning", "training", "evaluating", "inferring", "preparing")
 EXISTS = {FILE: os.path.isfile, FOLDER: os.path.isdir, ANY: os.path.exists, NEW: lambda path: True}
 
 

@@ -30,6 +30,7 @@ from .fire_words import monai_command, quoted
 from .help import command_help, overview, recipes
 from .mistakes import Mistake, nearest
 from .parse import Call, parse
+from .plans import planning_before
 
 __all__ = ["main"]
 
@@ -81,8 +82,10 @@ def _dispatch(name: str, words: Sequence[str]) -> int:
 def _run(name: str, call: Call, line: str) -> int:
     command = COMMANDS[name]
     plan, entries = entries_of(name, command, call)
+    first = planning_before(plan, call) if name == "train" else None
+    steps = [step for step in (first, plan) if step is not None]
     if "show" in call.flags:
-        print(quoted(monai_command(plan.run_id, plan.files, entries)))
+        print(" && ".join(quoted(monai_command(step.run_id, step.files, entries)) for step in steps))
         return 0
     from .run import run_workflow  # imports MONAI when it is called
 
@@ -93,7 +96,10 @@ def _run(name: str, call: Call, line: str) -> int:
             return "Nothing is kept, as nothing was complete."
         return command.kept.format(out=os.path.relpath(out), call=line.replace(" --resume", ""))
 
-    return run_workflow(name, plan, entries, kept, traceback="traceback" in call.flags)
+    for step in steps:
+        if status := run_workflow(name, step, entries, kept, traceback="traceback" in call.flags):
+            return status
+    return 0
 
 
 def _demo(words: Sequence[str]) -> int:

@@ -24,12 +24,16 @@ from .configs import CONFIGS, find_config, load
 from .mistakes import Mistake
 from .parse import Call, is_expression
 
-__all__ = ["Plan", "absolute", "base", "overlays_of"]
+__all__ = ["Plan", "absolute", "base", "overlays_of", "planning_before"]
 
 #: the word for none
 NO_MODEL = "none"
 #: the weights that come with the bundle
 SHIPPED = {"ckpt_dir": str(CONFIGS.parent / "models")}
+
+
+#: entries of which one is enough for a training not to be planned
+PLANNED = {"spatial_size", "pixdim", "max_epochs", "iterations_per_epoch"}
 
 
 @dataclass
@@ -59,6 +63,32 @@ def base(*names: str) -> list[Path]:
 def plan_training(run_id: str) -> Callable[[Call, Sequence[Path]], Plan]:
     """``checking`` or ``training``: train.yaml, and over it what was given, in its order."""
     return lambda call, overlays: Plan(run_id, [*base("train"), *overlays])
+
+
+def plan_planning(call: Call, overlays: Sequence[Path]) -> Plan:
+    """train.yaml, plan.yaml, and over them what was given, which the plan keeps."""
+    return Plan("planning", [*base("train", "plan"), *overlays])
+
+
+def planning_before(plan: Plan, call: Call) -> Plan | None:
+    """The planning that a training begins with: when neither a config file nor an entry says how large or how long.
+
+    Args:
+        plan: of the training, which then reads the ``plan.yaml`` of its folder first.
+        call: what was typed.
+
+    Returns:
+        None where there is nothing to plan: as said, or because the folder holds a training, which goes on as it was.
+    """
+    written = Path(plan.out) / "plan.yaml"
+    if any(option == "config" for option, _ in call.files) or PLANNED & call.options.keys():
+        return None
+    resumed = (written.parent / "train_state.pt").is_file()
+    if resumed and not written.is_file():
+        return None
+    recipes = plan.files[1:]
+    plan.files[1:] = [written, *recipes]
+    return None if resumed else Plan("planning", [*base("train", "plan"), *recipes], out=plan.out)
 
 
 def plan_evaluation(call: Call, overlays: Sequence[Path]) -> Plan:
