@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .check import entries_of
+from .check import TRACKING, entries_of
 from .commands import COMMANDS
 from .fire_words import monai_command, quoted
 from .help import command_help, overview, recipes
@@ -82,10 +82,12 @@ def _dispatch(name: str, words: Sequence[str]) -> int:
 def _run(name: str, call: Call, line: str) -> int:
     command = COMMANDS[name]
     plan, entries = entries_of(name, command, call)
-    first = planning_before(plan, call) if name == "train" else None
-    steps = [step for step in (first, plan) if step is not None]
+    steps = [(plan, entries)]
+    if first := planning_before(plan, call):
+        options = {option: value for option, value in entries.items() if option not in TRACKING}
+        steps.insert(0, (first, options | first.entries))
     if "show" in call.flags:
-        print(" && ".join(quoted(monai_command(step.run_id, step.files, entries)) for step in steps))
+        print(" && ".join(quoted(monai_command(step.run_id, step.files, options)) for step, options in steps))
         return 0
     from .run import run_workflow  # imports MONAI when it is called
 
@@ -96,8 +98,8 @@ def _run(name: str, call: Call, line: str) -> int:
             return "Nothing is kept, as nothing was complete."
         return command.kept.format(out=os.path.relpath(out), call=line.replace(" --resume", ""))
 
-    for step in steps:
-        if status := run_workflow(name, step, entries, kept, traceback="traceback" in call.flags):
+    for step, options in steps:
+        if status := run_workflow(name, step, options, kept, traceback="traceback" in call.flags):
             return status
     return 0
 
