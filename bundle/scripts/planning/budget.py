@@ -196,7 +196,12 @@ def _too_small(grid: Grid, cost: Cost, work: Work, budget: Budget) -> str:
     return (
         f"no training on these cases fits the budget. The coarsest grid that shows them, {grid.size} voxels of "
         f"{grid.voxel} mm:\n"
-        f"  memory   needs {expected.memory / SHARE:.1f} GiB, found --memory {budget.memory:.3g}\n"
-        f"  minutes  needs {math.ceil(10 * minutes / SHARE) / 10:.1f}, found --minutes {budget.minutes:g}\n"
+        f"  memory   needs {_up(expected.memory / SHARE):.2f} GiB, found --memory {budget.memory:.3g}\n"
+        f"  minutes  needs {_up(minutes / SHARE):.2f}, found --minutes {budget.minutes:g}\n"
         "  Give more, or choose fewer cases (`--num_unlabeled`), or a voxel size of your own (`--pixdim`)."
     )
+
+
+def _up(value: float) -> float:
+    """Rounded up to two digits behind the point: what is asked for has to be enough."""
+    return math.ceil(100 * value) / 100

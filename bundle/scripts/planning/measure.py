@@ -32,6 +32,8 @@ from .budget import Cost
 
 __all__ = ["machine_memory", "measure", "peak_memory"]
 
+#: the bundle goes first, so that no other package called `scripts` is taken for its own
+PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from scripts.planning.measure import main; main(*sys.argv[2:])"
 CONTEXT = 2**29  # bytes that CUDA itself takes of a card
 DRAWN = 64  # pairs whose kinds tell how often each comes
 FEW = 2  # cases of each list that are read for it
@@ -60,10 +62,8 @@ def measure(config: Mapping[str, Any], labels: Mapping[int, str], lists: Mapping
         entries |= {"num_labeled": None, "num_unlabeled": None, "fold": 0, "image_name": None, "label_name": None}
         entries |= {"max_epochs": 2, "iterations_per_epoch": DRAWN, "total_iterations": 1}
         (place / "config.json").write_text(json.dumps({**config, **entries}, default=str), encoding="utf-8")
-        root = str(Path(__file__).parents[2])
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
-        command = [sys.executable, "-m", "scripts.planning.measure", folder, str(time.time())]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        command = [sys.executable, "-c", PROGRAM, str(Path(__file__).parents[2]), folder, str(time.time())]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         answer = place / "cost.json"
         if done.returncode or not answer.is_file():
             said = [line for line in done.stderr.strip().splitlines() if line.strip()] or ["it was killed"]
@@ -146,7 +146,3 @@ def main(folder: str, began: str) -> None:
     place = Path(folder)
     cost = _train(json.loads((place / "config.json").read_text(encoding="utf-8")), float(began))
     (place / "cost.json").write_text(json.dumps(vars(cost)), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
