@@ -104,7 +104,7 @@ COMMANDS = {
         out="output/plan",
     ),
     "train": Command(
-        about="Train on DATA: images/ and labels/, datalist.json, nnU-Net, BIDS. No --config: plan first.",
+        about="Train on DATA: images/ and labels/, datalist.json, nnU-Net, BIDS. No --config: it plans.",
         usage="DATA [--config FILE] [--recipe NAME] [--out DIR]",
         words=("dataset_dir",),
         base=("train",),
