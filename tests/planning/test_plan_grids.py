@@ -56,6 +56,7 @@ ABDOMEN = replace(
     spread=(12.7, 12.0, 34.6),
     reach=(167.5, 125.0, 197.5),
     volumes={"adrenal gland": (3000.0, 1200.0)},
+    apart={"adrenal gland": 40.3},
 )
 THICK = replace(ABDOMEN, spacing=(0.8, 0.8, 5.0), is_uniform=False)
 

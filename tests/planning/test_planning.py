@@ -22,6 +22,7 @@ from bundle_runs import CONFIGS
 from door_calls import deeprs
 from monai.bundle import ConfigWorkflow
 
+from scripts.files.errors import root_cause
 from scripts.planning import planning
 from scripts.planning.budget import GIB, Cost
 from scripts.planning.measure import measure, peak_memory
@@ -32,11 +33,17 @@ def plan_of(data: Path, out: Path, **entries) -> dict:
     """The plan that `planning` writes, in this process."""
     files = [str(CONFIGS / name) for name in ("train.yaml", "plan.yaml")]
     entries = {"dataset_dir": str(data), "output_dir": str(out), "num_labeled": 2, "memory": 4, **entries}
-    with running(ConfigWorkflow(files, logging_file=False, workflow_type="train", **entries)) as workflow:
+    made = ConfigWorkflow(files, logging_file=False, workflow_type="train", run_id="planning", **entries)
+    with running(made) as workflow:
         workflow.initialize()
-        workflow.run_id = "planning"
         workflow.run()
     return yaml.safe_load((out / "plan.yaml").read_text())
+
+
+def refusal(*arguments, **entries) -> str:
+    with pytest.raises(RuntimeError) as stopped:  # raised by MONAI
+        plan_of(*arguments, **entries)
+    return str(root_cause(stopped.value))
 
 
 @pytest.fixture
@@ -66,19 +73,17 @@ def test_the_same_facts_give_the_same_plan_and_another_file_of_its_name_stays(fa
     first = plan_of(phantoms, tmp_path)
     assert first["intensity"] == "window" and plan_of(phantoms, tmp_path) == first  # ours is replaced
     (tmp_path / "plan.yaml").write_text("pixdim: [1, 1, 1]\n")
-    with pytest.raises(Exception, match="would be replaced"):
-        plan_of(phantoms, tmp_path)
+    assert "would be replaced" in refusal(phantoms, tmp_path)
     assert plan_of(phantoms, tmp_path, overwrite=True) == first
 
 
 def test_no_faulty_case_is_planned_for(fast, phantoms, tmp_path):
-    with pytest.raises(Exception, match="at least 40 labelled cases"):
-        plan_of(phantoms, tmp_path, **{"data_check::min_labeled": 40})
+    assert "at least 40 labelled cases" in refusal(phantoms, tmp_path, **{"data_check::min_labeled": 40})
     assert not fast and not (tmp_path / "plan.yaml").exists()
 
 
 def test_a_training_that_cannot_be_measured_says_why():
-    with pytest.raises(ValueError, match=r"could not be measured.\n  .*'train"):
+    with pytest.raises(ValueError, match=r"two iterations could not be measured\.\n  \w+"):
         measure({}, {1: "a"}, {"labeled": [], "unlabeled": []})
     assert peak_memory() > 2**24
 

@@ -66,9 +66,6 @@ class Planning:
         orientation: of the axes.
         device: where the networks will be.
         overwrite: also replace a ``plan.yaml`` that this product did not write, or that was changed since.
-
-    Raises:
-        ValueError: the budget is none.
     """
 
     def __init__(
