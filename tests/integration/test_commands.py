@@ -29,6 +29,7 @@ from bundle_runs import CONFIGS, PLACES, STRUCTURES, names_in, succeed, write_ov
 COMMANDS = {
     "train.yaml": "training",
     "multi_gpu_train.yaml": "training",  # test_distributed.py
+    "plan.yaml": "planning",  # tests/planning
     "evaluate.yaml": "evaluating",
     "inference.yaml": "inferring",
     "register.yaml": "registering",
