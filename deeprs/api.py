@@ -30,7 +30,8 @@ from monai.data import MetaTensor
 
 from . import BUNDLE
 from .bundle.scripts.data.image_checks import check_files
-from .bundle.scripts.data.transforms import SaveLabelMapd, preprocess
+from .bundle.scripts.data.label_map_files import SaveLabelMapd
+from .bundle.scripts.data.transforms import preprocess
 from .bundle.scripts.files.errors import root_cause
 from .bundle.scripts.files.series import is_series
 from .bundle.scripts.networks.inferers import MovedCopiesInferer

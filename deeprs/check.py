@@ -26,11 +26,11 @@ from .options import entry_of, value_fault
 from .parse import SWITCHES, Call, is_expression, read_value
 from .plans import Plan, absolute, base, overlays_of
 
-__all__ = ["entries_of"]
+__all__ = ["TRACKING", "entries_of"]
 
 #: what `--tracking mlflow` of MONAI reads beside the config
 TRACKING = ("tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config")
-NEEDS_DATA = ("checking", "training", "evaluating", "inferring", "preparing")
+NEEDS_DATA = ("checking", "planning", "training", "evaluating", "inferring", "preparing")
 EXISTS = {FILE: os.path.isfile, FOLDER: os.path.isdir, ANY: os.path.exists, NEW: lambda path: True}
 
 

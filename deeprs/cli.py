@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .check import entries_of
+from .check import TRACKING, entries_of
 from .commands import COMMANDS
 from .fire_words import monai_command, quoted
 from .help import command_help, overview, recipes
 from .mistakes import Mistake, nearest
 from .parse import Call, parse
+from .plans import planning_before
 
 __all__ = ["main"]
 
@@ -81,8 +82,12 @@ def _dispatch(name: str, words: Sequence[str]) -> int:
 def _run(name: str, call: Call, line: str) -> int:
     command = COMMANDS[name]
     plan, entries = entries_of(name, command, call)
+    steps = [(plan, entries)]
+    if first := planning_before(plan, call):
+        options = {option: value for option, value in entries.items() if option not in TRACKING}
+        steps.insert(0, (first, options | first.entries))
     if "show" in call.flags:
-        print(quoted(monai_command(plan.run_id, plan.files, entries)))
+        print(" && ".join(quoted(monai_command(step.run_id, step.files, options)) for step, options in steps))
         return 0
     from .run import run_workflow  # imports MONAI when it is called
 
@@ -93,7 +98,10 @@ def _run(name: str, call: Call, line: str) -> int:
             return "Nothing is kept, as nothing was complete."
         return command.kept.format(out=os.path.relpath(out), call=line.replace(" --resume", ""))
 
-    return run_workflow(name, plan, entries, kept, traceback="traceback" in call.flags)
+    for step, options in steps:
+        if status := run_workflow(name, step, options, kept, traceback="traceback" in call.flags):
+            return status
+    return 0
 
 
 def _demo(words: Sequence[str]) -> int:

@@ -22,14 +22,20 @@ from typing import Any
 from .bundle.scripts.files.series import is_series
 from .configs import CONFIGS, find_config, load
 from .mistakes import Mistake
-from .parse import Call, is_expression
+from .parse import Call, is_expression, read_value
 
-__all__ = ["Plan", "absolute", "base", "overlays_of"]
+__all__ = ["Plan", "absolute", "base", "overlays_of", "planning_before"]
 
 #: the word for none
 NO_MODEL = "none"
 #: the weights that come with the bundle
 SHIPPED = {"ckpt_dir": str(CONFIGS.parent / "models")}
+
+
+#: entries of which one is enough for a training not to be planned
+SIZED = {"spatial_size", "pixdim", "max_epochs", "iterations_per_epoch"}
+#: entries of the planning that a training then begins with
+BUDGET = {"memory", "minutes"}
 
 
 @dataclass
@@ -41,6 +47,7 @@ class Plan:
         files: config files, the later over the earlier.
         entries: of the command line, that the command itself sets; those that were typed win.
         out: where results go, for messages.
+        budget: typed entries of the planning that a training begins with.
         declared: that of the files of which only what it declares is taken, as it lies in the folder of a model.
     """
 
@@ -48,6 +55,7 @@ class Plan:
     files: list[Path]
     entries: dict[str, Any] = field(default_factory=dict)
     out: str = "."
+    budget: dict[str, list[str | None]] = field(default_factory=dict)
     declared: Path | None = None
 
 
@@ -58,7 +66,44 @@ def base(*names: str) -> list[Path]:
 
 def plan_training(run_id: str) -> Callable[[Call, Sequence[Path]], Plan]:
     """``checking`` or ``training``: train.yaml, and over it what was given, in its order."""
-    return lambda call, overlays: Plan(run_id, [*base("train"), *overlays])
+
+    def plan(call: Call, overlays: Sequence[Path]) -> Plan:
+        budget = BUDGET & call.options.keys() if run_id == "training" and _is_unsized(call) else ()
+        return Plan(run_id, [*base("train"), *overlays], budget={name: call.options.pop(name) for name in budget})
+
+    return plan
+
+
+def _is_unsized(call: Call) -> bool:
+    """Whether neither a config file nor an entry says how large or how long a training is to be."""
+    return not any(option == "config" for option, _ in call.files) and not SIZED & call.options.keys()
+
+
+def plan_planning(call: Call, overlays: Sequence[Path]) -> Plan:
+    """train.yaml, plan.yaml, and over them what was given, which the plan keeps."""
+    return Plan("planning", [*base("train", "plan"), *overlays])
+
+
+def planning_before(plan: Plan, call: Call) -> Plan | None:
+    """The planning that a training begins with, when nobody has said how large or how long it is to be.
+
+    Args:
+        plan: of the training, which then reads the ``plan.yaml`` of its folder first.
+        call: what was typed.
+
+    Returns:
+        None where there is nothing to plan: as said, or because the folder holds a training, which goes on as it was.
+    """
+    written = Path(plan.out) / "plan.yaml"
+    if plan.run_id != "training" or not _is_unsized(call):
+        return None
+    resumed = (written.parent / "train_state.pt").is_file()
+    if resumed and not written.is_file():
+        return None
+    recipes = plan.files[1:]
+    plan.files[1:] = [written, *recipes]
+    budget = {name: read_value(texts[-1] or "") for name, texts in plan.budget.items()}
+    return None if resumed else Plan("planning", [*base("train", "plan"), *recipes], budget, out=plan.out)
 
 
 def plan_evaluation(call: Call, overlays: Sequence[Path]) -> Plan:

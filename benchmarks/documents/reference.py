@@ -29,6 +29,7 @@ CONFIGS = ROOT / "bundle" / "configs"
 #: the commands of `deeprs`, and the configs whose entries each has beside those of `train`, or alone
 COMMANDS = {
     "check": (),
+    "plan": ("plan",),
     "train": ("train",),
     "evaluate": ("evaluate",),
     "segment": ("inference",),
@@ -38,7 +39,7 @@ COMMANDS = {
     "prepare": ("prepare",),
     "label": ("label",),
 }
-OVER_TRAINING = ("check", "evaluate", "label")
+OVER_TRAINING = ("check", "plan", "evaluate", "label")
 #: configs in which all but the first entries describe a model, and are replaced by its model.yaml
 OF_MODELS = ("inference", "register")
 _ENTRY = re.compile(r"^(?P<name>[a-z_]+): (?P<default>[^ {].*?)(?: {2,}# (?P<text>.+))?$")

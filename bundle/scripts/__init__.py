@@ -11,9 +11,10 @@
 
 """The code of the DeepRS bundle, in rooms: each imports from the rooms above it in this list, and from no other.
 
-files, fields, data, losses, matching, networks, pictures, joint, methods, training, registration, alignment, report,
-evaluation, phantom, label. The contract that holds it is in ``pyproject.toml``. What a config names is an attribute of
-its room: ``scripts.joint.Term``. (`matching` is no part of the joint method: it needs no network, so it stands below.)
+files, fields, data, losses, matching, networks, pictures, joint, methods, training, planning, registration, alignment,
+report, evaluation, phantom, label. The contract that holds it is in ``pyproject.toml``. What a config names is an
+attribute of its room: ``scripts.joint.Term``. (`matching` is no part of the joint method: it needs no network, so it
+stands below.)
 """
 
 from __future__ import annotations

@@ -35,7 +35,13 @@ def trained(phantoms, tmp_path_factory):
 
 def test_a_training_leaves_its_votes_and_a_model_that_declares_itself(trained):
     names = {path.name for path in trained.iterdir()}
-    assert {"model.pt", "votes.pt", "model.json", "model.yaml"} <= names and "model_registration.pt" not in names
+    assert {
+        "model.pt",
+        "votes.pt",
+        "model.json",
+        "model.yaml",
+        "review.json",
+    } <= names and "model_registration.pt" not in names
     state = json.loads((trained / "model.json").read_text())["state"]
     assert state["_target_"] == "scripts.methods.MatchedState" and state["matching"]["overlap"] == 1.0
 
@@ -53,6 +59,10 @@ def test_what_was_trained_segments_with_and_without_a_vote(vote, trained, phanto
     (confidence,) = tmp_path.glob("*_confidence.nii.gz")
     sure = nib.load(confidence)
     assert sure.shape == nib.load(image).shape and np.min(sure.dataobj) >= 0 and 0.1 < np.max(sure.dataobj) <= 1
+    with open(tmp_path / "review.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["structure"] for row in rows) == sorted(STRUCTURES.values())
+    assert any(row["agreement"] for row in rows) == vote
     found, given = nib.load(path), nib.load(image)
     assert found.shape == given.shape and set(np.unique(found.dataobj)) <= {0, *STRUCTURES}
     assert np.count_nonzero(found.dataobj) > 0

@@ -103,7 +103,7 @@ def test_label_maps_beside_their_images_are_no_images(write, tmp_path, caplog):
     one, written, other = write("good"), write("good_seg"), write("goods_seg")
     check = ImageCheck(cases(one, written, other), LabelMapFolder(tmp_path / "out"))
     assert check.usable() == cases(one, other)  # `goods` is no case
-    assert "1 label maps that lie beside their images are left out" in caplog.text
+    assert "1 results that lie beside their images are left out" in caplog.text
 
 
 def test_a_label_map_of_somebody_else_is_refused_before_an_image_is_read(write, tmp_path):

@@ -26,9 +26,10 @@ from monai.transforms import Compose, Orientationd
 from scripts.data.cases import Cases
 from scripts.data.checks import DataCheck
 from scripts.data.image_checks import check_cases, check_files
+from scripts.data.label_map_files import SaveLabelMapd
 from scripts.data.original import read_label, read_original
 from scripts.data.readers import LoadVolumed, load_volume
-from scripts.data.transforms import LabelsToClassesd, SaveLabelMapd
+from scripts.data.transforms import LabelsToClassesd
 from scripts.data.volumes import read_volume
 from scripts.fields.placement import affine_of_itk
 from scripts.registration.pair import load_subject

@@ -44,7 +44,7 @@ def shown(call: str, place: Path) -> tuple[str, list[str], dict[str, object]]:
     """The run, the files (relative to the bundle's configs or to the place), and the entries as Fire reads them."""
     done = inside(*call.split(), "--show", place=place)
     assert done.returncode == 0, done.stderr
-    words = shlex.split(done.stdout)
+    words = shlex.split(done.stdout.split(" && ")[-1])  # behind a planning, where there is one
     assert words[:4] == ["python", "-m", "monai.bundle", "run"] and words[5] == "--config_file"
     entries = {name[2:]: DefaultParseValue(text) for name, text in zip(words[7::2], words[8::2], strict=True)}
     files = [Path(file) for file in DefaultParseValue(words[6])]
@@ -55,6 +55,7 @@ def shown(call: str, place: Path) -> tuple[str, list[str], dict[str, object]]:
 BEST = ["train.yaml", "data/hippocampus.yaml", "recipes/best.yaml"]
 CALLS = {
     "check data": ("checking", ["train.yaml"]),
+    "plan data --recipe best --memory 8": ("planning", ["train.yaml", "plan.yaml", "recipes/best.yaml"]),
     "train data --config mine.yaml --recipe best --config bf16": (
         "training",
         ["train.yaml", "mine.yaml", "recipes/best.yaml", "run/bf16.yaml"],
@@ -84,6 +85,43 @@ CALLS = {
     "prepare --prepared_dir data --predictions more": ("restoring", ["prepare.yaml"]),
     "label app --config mine.yaml --name liver": ("labeling", ["train.yaml", "mine.yaml", "label.yaml"]),
 }
+
+
+PLANNED = {
+    "train data --minutes 5": ["train.yaml", "plan.yaml"],
+    "train data --recipe best --out results --learning_rate 0.01": ["train.yaml", "plan.yaml", "recipes/best.yaml"],
+}
+
+
+@pytest.mark.parametrize("call", PLANNED)
+def test_a_training_that_nobody_has_sized_is_planned_first(call, place):
+    first, last = inside(*call.split(), "--show", place=place).stdout.split(" && ")
+    files = [str(CONFIGS / name) for name in PLANNED[call]]
+    out = place / ("results" if "results" in call else "output/train")
+    assert shlex.split(first)[4:7] == ["planning", "--config_file", str(files).replace(" ", "")]
+    trained = [files[0], str(out / "plan.yaml"), *files[2:]]
+    assert shlex.split(last)[4:7] == ["training", "--config_file", str(trained).replace(" ", "")]
+    budget = ["--minutes", "5"] if "--minutes" in call else []
+    assert shlex.split(first)[7:] == shlex.split(last)[7:] + budget  # what was typed wins over the plan
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--config mine.yaml", "--pixdim 2,2,2", "--spatial_size 16,16,16", "--max_epochs 2", "--iterations_per_epoch 3"],
+)
+def test_a_training_that_somebody_has_sized_is_not_planned(words, place):
+    assert "planning" not in inside("train", "data", *words.split(), "--show", place=place).stdout
+    assert inside("train", "data", *words.split(), "--minutes", "5", place=place).returncode == 2
+
+
+def test_a_training_goes_on_with_the_plan_that_it_began_with(place):
+    folder = place / "begun"
+    folder.mkdir()
+    (folder / "train_state.pt").touch()
+    assert shown("train data --out begun --resume", place)[1] == ["train.yaml"]
+    (folder / "plan.yaml").touch()
+    said = inside("train", "data", "--out", "begun", "--resume", "--show", place=place).stdout
+    assert " && " not in said and str(folder / "plan.yaml") in said
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -77,13 +77,13 @@ def trained(place) -> dict[str, bytes]:
 
 
 def test_training(trained, place):
-    assert {"model.pt", "model_registration.pt", "history.csv", "config.yaml", "model.yaml"} <= trained.keys()
+    assert {"model.pt", "model_registration.pt", "history.csv", "config.yaml", "review.json"} <= trained.keys()
     assert b"clip_norm: 2.5" in trained["config.yaml"] and str(place / "my data").encode() in trained["config.yaml"]
 
 
 def test_segmenting_by_a_training(trained, place):
     written = both(place / "segs", place, "segment", "my data/images", "--model", "out", "--out", "segs")
-    assert len(written) == 10
+    assert len(written) == 11 and "review.csv" in written
 
 
 def test_registering_many_by_a_training(trained, place):

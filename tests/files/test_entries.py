@@ -43,7 +43,13 @@ from scripts.files.readers import read
 from scripts.files.words import missed_number, number_of, typed
 
 #: overlays that lie over another config than train.yaml
-OVER = {"sequence": ["register"], "prepare_mmwhs": ["prepare"], "evaluate": ["train"], "label": ["train"]}
+OVER = {
+    "sequence": ["register"],
+    "prepare_mmwhs": ["prepare"],
+    "evaluate": ["train"],
+    "plan": ["train"],
+    "label": ["train"],
+}
 
 
 def content(command: str) -> dict:
@@ -80,6 +86,7 @@ def test_the_first_blocks_are_found():
     assert first_block("inference")[-1] == "overwrite" and first_block("register")[-1] == "ckpt_dir"
     assert first_block("apply")[-1] == "overwrite" and first_block("report")[-1] == "evaluations"
     assert first_block("prepare")[-1] == "predictions" and first_block("prepare_mmwhs")[-1] == "folds"
+    assert first_block("plan") == ["memory", "minutes"]
     assert first_block("label") == ["app_dir", "name", "start_from"] and first_block("sequence") == ["pairs"]
 
 

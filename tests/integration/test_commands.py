@@ -29,6 +29,7 @@ from bundle_runs import CONFIGS, PLACES, STRUCTURES, names_in, succeed, write_ov
 COMMANDS = {
     "train.yaml": "training",
     "multi_gpu_train.yaml": "training",  # test_distributed.py
+    "plan.yaml": "planning",  # tests/planning
     "evaluate.yaml": "evaluating",
     "inference.yaml": "inferring",
     "register.yaml": "registering",
@@ -77,6 +78,7 @@ def test_training_leaves_weights_curves_and_the_merged_config(trained):
         "config.yaml",
         "model.yaml",
         "model.json",
+        "review.json",
         "tensorboard",
         "pictures",
     }

@@ -63,7 +63,7 @@ def test_label_maps_lie_on_the_images_with_the_ids_of_the_data(short_run, tmp_pa
     configs = ["configs/inference.yaml", weights / "model.yaml"]
     succeed("inferring", configs, datalist=datalist, output_dir=tmp_path)
     cases = [case for name in ("labeled", "unlabeled", "validation", "test") for case in lists[name]]
-    assert len(names_in(tmp_path)) == len(cases) == 13
+    assert len(names_in(tmp_path) - {"review.csv"}) == len(cases) == 13
     for case in cases:
         name = Path(case["image"]).name.replace(".nii.gz", "_seg.nii.gz")
         assert set(np.unique(check_grid(tmp_path / name, case["image"]))) <= {0, 1, 2}

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -62,7 +63,12 @@ def infer(folder, out, **entries):
     overrides = known | scale | {"network_def": network, "inferer": plain, "handlers": []} | entries
     with workflow(["inference.yaml"], "infer", dataset_dir=str(folder), output_dir=str(out), **overrides) as inference:
         inference.run()
-    return sorted(out / name for name in names_in(out))
+    return sorted(out.glob("*_seg.nii.gz"))
+
+
+def review_of(out):
+    with open(out / "review.csv", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def test_each_label_map_has_the_grid_of_its_input_and_the_original_ids(dataset, tmp_path):
@@ -118,7 +124,8 @@ def test_a_bad_image_is_named_at_the_end_and_stops_no_other(dataset, tmp_path):
     assert [line.split(": the image ")[0] for line in lines if line.startswith("'")] == [
         f"'{name}': {data / name}.nii.gz" for name in ("case_0", "case_3")
     ]
-    assert sorted(names_in(out)) == ["case_1_seg.nii.gz", "case_2_seg.nii.gz"]
+    assert sorted(names_in(out)) == ["case_1_seg.nii.gz", "case_2_seg.nii.gz", "review.csv"]
+    assert {row["case"] for row in review_of(out)} == {"case_1", "case_2"}
 
 
 def test_results_are_named_by_case_where_files_in_several_folders_bear_one_name(dataset, tmp_path, write_json):
@@ -136,4 +143,46 @@ def test_results_are_named_by_case_where_files_in_several_folders_bear_one_name(
 def test_label_maps_beside_the_images_are_not_segmented_again(dataset, tmp_path):
     data = Path(shutil.copytree(dataset[0], tmp_path / "data"))
     once = infer(data, data)
-    assert infer(data, data) == once and len(once) == 2 * len(dataset[1])
+    assert infer(data, data, probabilities=True, confidence=True) == once and len(once) == len(dataset[1])
+    assert infer(data, data) == once
+
+
+def test_the_review_has_a_row_for_each_structure_of_each_case_with_its_volume(dataset, tmp_path):
+    folder, truth = dataset
+    infer(folder, tmp_path)
+    rows = review_of(tmp_path)
+    assert len(rows) == len(truth) * len(IDS) and [row["flag"] for row in rows] == sorted(
+        (row["flag"] for row in rows), reverse=True
+    )
+    for row in rows:
+        classes, affine = truth[row["case"]]
+        mask = classes == 1 + [f"id {i}" for i in IDS].index(row["structure"])
+        volume = mask.sum() * abs(np.linalg.det(affine[:3, :3])) / 1000
+        assert float(row["volume_ml"]) == pytest.approx(volume, rel=1e-4)
+        assert float(row["estimated_dice"]) == pytest.approx(1, abs=1e-3)  # the network is certain
+        assert (row["pieces"], row["touches_border"], row["low"], row["agreement"]) == ("1", "no", "", "")
+
+
+def test_what_the_crop_cuts_off_touches_the_border(dataset, tmp_path):
+    infer(dataset[0], tmp_path, spatial_size=[8, 8, 8])
+    assert {row["reason"] for row in review_of(tmp_path)} == {"nothing was found", "touches the border"}
+
+
+def test_probabilities_lie_on_the_grid_of_the_image_and_sum_to_one(dataset, tmp_path):
+    folder, truth = dataset
+    written = infer(folder, tmp_path, probabilities=True, spatial_size=[24, 24, 24])
+    assert len(list(tmp_path.glob("*_probabilities.nii.gz"))) == len(written)
+    for path, (classes, affine) in zip(written, truth.values(), strict=True):
+        prob = nib.load(path.with_name(path.name.replace("_seg", "_probabilities")))
+        assert prob.shape == (*classes.shape, 4) and prob.get_data_dtype() == np.uint8
+        np.testing.assert_allclose(prob.affine, affine, atol=1e-4)
+        np.testing.assert_allclose(prob.get_fdata().sum(axis=-1), 1, atol=2 / 255)
+        label = np.array([0, *IDS])[prob.get_fdata().argmax(axis=-1)]
+        np.testing.assert_array_equal(label, np.asarray(nib.load(path).dataobj))
+
+
+def test_a_review_that_somebody_else_wrote_is_not_replaced(dataset, tmp_path):
+    (tmp_path / "review.csv").write_text("mine")
+    with pytest.raises(Exception) as stopped:  # raised by MONAI
+        infer(dataset[0], tmp_path)
+    assert isinstance(root_cause(stopped.value), FileExistsError) and (tmp_path / "review.csv").read_text() == "mine"

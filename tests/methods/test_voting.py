@@ -17,9 +17,10 @@ import torch
 from tiny_joint import NUM_CLASSES, SIDE, make_networks, make_pair
 from torch import nn
 
+from scripts.data.review import estimated_dice, overlaps
 from scripts.matching.match import Matching
 from scripts.matching.vote import Atlas, LocalVote, carry
-from scripts.methods.voting import Confidenced, VotedSegmentation, voted, with_votes
+from scripts.methods.voting import Confidenced, Reviewed, VotedSegmentation, voted, with_votes
 
 MATCHING = Matching(levels=[[4, 2, 2]])
 
@@ -71,6 +72,23 @@ def test_a_network_alone_is_as_sure_as_its_largest_probability():
     logits = torch.tensor([0.0, 2.0]).log1p().view(2, 1, 1, 1).expand(2, 3, 3, 3)  # of 1/4 and 3/4
     data = Confidenced(keys="pred", network=nn.Identity())({"image": torch.zeros(1, 3, 3, 3), "pred": logits})
     torch.testing.assert_close(data["confidence"], torch.full((1, 3, 3, 3), 0.75))
+
+
+def test_with_votes_a_review_goes_by_both_sources_and_says_how_far_they_agree():
+    image, module = make_pair(seed=5)["fixed_image"], wrap()
+    own = module.network(image).softmax(dim=1).detach()
+    vote = LocalVote()(carry(list(atlases()), image, own, NUM_CLASSES, MATCHING))
+    data = {"image": image[0], "pred": module(image)[0].softmax(dim=0)}
+    review = Reviewed(keys="pred", network=module)(data)["review"]
+    assert review["estimate"] == pytest.approx(estimated_dice((own * vote)[0], vote[0].argmax(dim=0)), abs=1e-4)
+    assert review["agreement"] == overlaps(own[0].argmax(dim=0), vote[0].argmax(dim=0), NUM_CLASSES)
+
+
+def test_a_network_alone_is_reviewed_by_its_own_probabilities():
+    prob = torch.zeros(3, 5, 5, 5)
+    prob[0], prob[1, 2, 2, 2], prob[0, 2, 2, 2], prob[2, 0, 2, 2], prob[0, 0, 2, 2] = 1, 0.6, 0.4, 1, 0
+    review = Reviewed(keys="pred", network=nn.Identity())({"image": torch.zeros(1, 5, 5, 5), "pred": prob})["review"]
+    assert review == {"estimate": pytest.approx([2 * 0.6 / 1.6, 1]), "cut_off": [False, True]}
 
 
 def test_without_a_share_of_the_vote_the_answer_is_that_of_the_network():

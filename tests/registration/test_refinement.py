@@ -32,6 +32,8 @@ from scripts.losses.cross_entropy import WarpedCrossEntropy
 from scripts.losses.local_ncc import LocalNCC
 from scripts.losses.region import RegionConstraint
 from scripts.losses.smoothness import Smoothness
+from scripts.matching.match import Matching
+from scripts.methods.matched import MatchedState
 from scripts.registration.refinement import Refinement
 
 SIMILARITY = Term(LocalNCC(window=5), ("warped_image", "fixed_image"))
@@ -183,6 +185,19 @@ def test_without_a_number_the_recipe_says_how_many_steps():
     assert torch.equal(Refinement(terms, None, default=3)(pair, make).ddf, Refinement(terms, 3)(pair, make).ddf)
     assert Refinement(terms, None)(pair, make) is pair and Refinement(terms, 0, default=3)(pair, make) is pair
     assert Refinement({}, None, default=3)(pair, make) is pair  # nothing to go by, and nobody has asked
+
+
+def test_without_terms_a_state_that_can_refines_itself():
+    networks = {"segmentation": make_networks()["segmentation"]}
+    matching = Matching(levels=[[4, 2, 2]], overlap=1.0)
+    batch = make_pair()
+
+    def make(**options):
+        return MatchedState(batch, networks, num_classes=NUM_CLASSES, matching=matching, **{"carried": None, **options})
+
+    pair = make()
+    refined = Refinement({}, 3)(pair, make)
+    assert torch.equal(refined.ddf, make(carried=pair.refined(3)).ddf) and not torch.equal(refined.ddf, pair.ddf)
 
 
 def test_a_learning_rate_of_nothing_is_refused():

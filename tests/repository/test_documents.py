@@ -45,6 +45,7 @@ SWITCHES = {"resume", "report", "inverse", "show", "traceback"}
 #: the configs that a command merges; those of its options go between or after them
 BASES = {
     "check": ["train"],
+    "plan": ["train", "plan"],
     "train": ["train"],
     "evaluate": ["train", "evaluate"],
     "segment": ["inference"],

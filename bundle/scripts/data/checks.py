@@ -17,7 +17,9 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.pool import ThreadPool
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,8 +88,14 @@ class DataCheck:
         #: of the networks' grid in mm, the median of all cases, once they are checked with their preprocessing
         self.voxel_size: list[float] | None = None
 
-    def run(self) -> None:
+    def run(self, look: Callable[[str, dict, Volume, Volume | None], Any] | None = None) -> list[Any]:
         """Check, and log a table with a row per case.
+
+        Args:
+            look: called with the list, the case, its image and its label, while they are read; several at a time.
+
+        Returns:
+            What ``look`` said of each case.
 
         Raises:
             ValueError: lists every fault of every case.
@@ -95,7 +103,7 @@ class DataCheck:
         faults = [*self._size_faults(), *self._count_faults(), *self._repetition_faults()]
         jobs = [(name, case) for name in LISTS for case in getattr(self.cases, name)]
         with ThreadPool(max(1, self.num_workers)) as pool:
-            rows = collect(pool.imap(self._inspect, jobs), "Checking the data", len(jobs))
+            rows = collect(pool.imap(partial(self._inspect, look=look), jobs), "Checking the data", len(jobs))
         logger.info("data check of %d cases\n%s", len(rows), _table(rows))
         _warn_of_placement(rows)
         faults += [f"case '{row.case}': {fault}" for row in rows for fault in row.faults]
@@ -110,6 +118,7 @@ class DataCheck:
         for text in warnings_of(seen, self.multiple):
             logger.warning("%s", text)
         logger.info("the data check found no fault in %d cases", len(rows))
+        return [row.found for row in rows if look is not None]
 
     def _size_faults(self) -> list[str]:
         sizes, multiple = self.spatial_size, self.multiple
@@ -159,7 +168,7 @@ class DataCheck:
                 names.setdefault(name, (where, image))
         return faults
 
-    def _inspect(self, job: tuple[str, dict]) -> _Row:
+    def _inspect(self, job: tuple[str, dict], look: Callable | None = None) -> _Row:
         """Read one case; whatever goes wrong becomes a fault of its row."""
         where, case = job
         row = _Row(case["case"], where)
@@ -188,6 +197,8 @@ class DataCheck:
                 row.faults.append(f"preprocessing fails: {case['image']}\n  {type(cause).__name__}: {cause}")
             else:
                 row.faults += row.seen.faults(self.multiple)
+        if look is not None and image is not None and not row.faults:
+            row.found = look(where, case, image, label)
         return row
 
     def _label_faults(self, label: Volume, where: str, case: dict) -> list[str]:
@@ -225,6 +236,7 @@ class _Row:
     ids: tuple[int, ...] = ()
     is_empty: bool = False
     seen: Preprocessed | None = None
+    found: Any = None
     notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 

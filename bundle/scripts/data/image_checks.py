@@ -27,10 +27,11 @@ from monai.transforms import MapTransform
 from ..files import processes
 from ..files.each_case import Failure, for_each
 from ..files.errors import root_cause
+from .label_map_files import ENDINGS
 from .label_map_folder import LabelMapFolder
 from .preprocessed_checks import value_faults
 from .readers import tell_placement
-from .transforms import SEGMENTED, describe_strays, find_strays
+from .transforms import describe_strays, find_strays
 from .volumes import Volume, grid_faults, image_faults, read_volume, volume_faults
 
 __all__ = ["CheckImaged", "CheckPreprocessedd", "ImageCheck", "check_cases", "check_files", "fill_number"]
@@ -172,7 +173,7 @@ def _file_faults(file: str | Path | Volume, what: str, may_be_constant: bool = F
 class ImageCheck:
     """Looks through the images to segment before the first of them is, so that a bad one does not stop the others.
 
-    Label maps that lie beside the images, ``NAME_seg`` of a case ``NAME``, are no images, whoever made them.
+    Results that lie beside the images, such as ``NAME_seg`` of a case ``NAME``, are no images, whoever made them.
 
     Args:
         cases: ``case`` and ``image`` of each.
@@ -237,14 +238,15 @@ class ImageCheck:
         places = {(Path(case["image"]).resolve().parent, case["case"]) for case in self.cases}
         images = [case for case in self.cases if _segmented_case(case) not in places]
         if count := len(self.cases) - len(images):
-            logger.info("%d label maps that lie beside their images are left out", count)
+            logger.info("%d results that lie beside their images are left out", count)
         self.cases = images
 
 
 def _segmented_case(case: Mapping[str, str]) -> tuple[Path, str] | None:
-    """The folder and the name of the case that this one would be a label map of, by its name."""
+    """The folder and the name of the case that this one would be a result of, by its name."""
     name = case["case"]
-    return (Path(case["image"]).resolve().parent, name.removesuffix(SEGMENTED)) if name.endswith(SEGMENTED) else None
+    ending = next((ending for ending in ENDINGS if name.endswith(ending)), None)
+    return None if ending is None else (Path(case["image"]).resolve().parent, name.removesuffix(ending))
 
 
 class CheckImaged(MapTransform):

@@ -13,20 +13,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import LoadImaged, MapTransform, SaveImaged, Spacingd
+from monai.transforms import LoadImaged, MapTransform, Spacingd
 from monai.utils import convert_to_dst_type, convert_to_tensor
 
-from ..fields.volumes import write_volume
 from ..files.datalist import case_name
-from ..files.marks import is_marked
 from .ids import whole_ids
 from .volumes import Volume
 
@@ -34,15 +30,11 @@ __all__ = [
     "ClassesToLabelsd",
     "LabelsToClassesd",
     "SafeSpacingd",
-    "SaveLabelMapd",
     "describe_strays",
     "find_strays",
     "preprocess",
 ]
 
-logger = logging.getLogger(__name__)
-
-SEGMENTED = "_seg"  # what `inferring` adds to the name of a case
 MAX_CLASS = 255  # classes are kept as uint8
 LARGEST_ID = 2**24 - 1  # files are read as float32, which cannot tell larger whole numbers apart
 
@@ -114,56 +106,6 @@ class ClassesToLabelsd(MapTransform):
             ids = torch.tensor((0, *self.label_ids), dtype=self.dtype, device=classes.device)
             d[key] = convert_to_dst_type(ids[_comparable(classes).to(torch.int32)], d[key], dtype=self.dtype)[0]
         return d
-
-
-class SaveLabelMapd(SaveImaged):
-    """MONAI's ``SaveImaged`` for label maps: ``CASE_seg.nii.gz``, in the type of the ids, and as a whole or not at all.
-
-    The name is the ``case`` of the data and, where there is none, that of the image's file: of two images ``t1.nii.gz``
-    in folders of their own, ``SaveImaged`` would keep the second.
-
-    Args:
-        keys: label maps (1, X, Y, Z) with their affines, on the grids of their files. Beside one goes the
-            ``confidence`` of the data, where it has one: ``CASE_confidence.nii.gz``, 0 to 1.
-        output_dir: where they go. A file that is there and that this product did not write is not replaced.
-        results: the :class:`scripts.data.LabelMapFolder` that collects those of a run.
-    """
-
-    def __init__(self, keys: KeysCollection, output_dir: str, results: Any = None) -> None:
-        super().__init__(
-            keys, output_dir=output_dir, output_dtype=None, separate_folder=False, resample=False, print_log=False
-        )
-        self.output_dir, self.results = Path(output_dir), results
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the label maps of ``keys``."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            name = d.get("case") or case_name(str(d[key].meta.get("filename_or_obj", key)))
-            write = self._write if self.results is None or not self.results.is_open else self.results.write
-            confidence = d["confidence"][0].numpy() if "confidence" in d else None
-            write(name, d[key][0].numpy(), np.asarray(d[key].affine), confidence)
-            logger.info("segmented: %s", name)
-        return d
-
-    def _write(self, case: str, label: np.ndarray, affine: np.ndarray, confidence: np.ndarray | None) -> None:
-        volumes = {label_map_name(case): label, confidence_name(case): confidence}
-        volumes = {self.output_dir / name: volume for name, volume in volumes.items() if volume is not None}
-        for path in volumes:
-            if path.exists() and not is_marked(path):
-                raise FileExistsError(f"case '{case}': '{path}' is there, and DeepRS did not write it as it is.")
-        for path, volume in volumes.items():
-            write_volume(path, volume, affine)
-
-
-def label_map_name(case: str) -> str:
-    """The file of a case's label map."""
-    return f"{case}{SEGMENTED}.nii.gz"
-
-
-def confidence_name(case: str) -> str:
-    """The file of how sure a case's label map is."""
-    return f"{case}_confidence.nii.gz"
 
 
 class SafeSpacingd(Spacingd):

@@ -22,6 +22,6 @@ __getattr__, __all__ = lazily(
     learned_augmentation=["AppearanceSmoothness", "LearnedAugmentationState"],
     matched=["MatchedState"],
     perception=["GuidedState", "PerceptionState", "RegionalAgreement", "RegionalNCC"],
-    voting=["Confidenced", "VotedSegmentation", "voted", "with_votes"],
+    voting=["Confidenced", "Reviewed", "VotedSegmentation", "voted", "with_votes"],
     semi_supervised=["CertainConsistency", "CrossPseudoState", "MeanTeacherState"],
 )

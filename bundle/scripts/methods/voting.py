@@ -23,11 +23,12 @@ import torch
 from monai.config import KeysCollection
 from monai.inferers import Inferer, SimpleInferer
 from monai.transforms import MapTransform
-from monai.utils import convert_to_dst_type
+from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import Tensor, nn
 
 from ..data.cases import load_cases
 from ..data.readers import load_volume
+from ..data.review import estimated_dice, overlaps, touching
 from ..data.transforms import LabelsToClassesd, preprocess
 from ..data.volumes import lay_label
 from ..fields.grids import voxel_points
@@ -37,7 +38,7 @@ from ..matching.match import Matching
 from ..matching.vote import WEIGHTINGS, Atlas, LocalVote, take_vote
 from ..networks.weights import read_saved
 
-__all__ = ["Confidenced", "VotedSegmentation", "voted", "with_votes"]
+__all__ = ["Confidenced", "Reviewed", "VotedSegmentation", "voted", "with_votes"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +47,13 @@ LEAST = 1e-4  # of a probability: the logarithm of 0 is none
 
 
 class Answer(NamedTuple):
-    """Logarithms of class probabilities (1, C, D, H, W), and how sure of them one may be (1, 1, D, H, W)."""
+    """Logarithms of class probabilities (1, C, D, H, W), how sure of them one may be (1, 1, D, H, W), and for each
+    structure the Dice that this comes to, and that of the network with the vote."""
 
     logits: Tensor
     confidence: Tensor
+    estimate: list[float]
+    agreement: list[float | None]
 
 
 class VotedSegmentation(nn.Module):
@@ -98,6 +102,17 @@ class VotedSegmentation(nn.Module):
         """
         return torch.cat([self._of_one(one[None].float()).confidence for one in image])
 
+    def review(self, image: Tensor) -> dict[str, list]:
+        """Of an image (1, 1, D, H, W), for each structure.
+
+        Returns:
+            ``estimate``, the Dice of the answer with the product of both sources' probabilities, and ``agreement``, the
+            Dice of the network's classes with those of the vote.
+        """
+        answer = self._of_one(image.float())
+        return {"estimate": answer.estimate, "agreement": answer.agreement}
+
+    @torch.no_grad()
     def _of_one(self, image: Tensor) -> Answer:
         key = (tuple(image.shape), hash(image.cpu().numpy().tobytes()))
         if key not in self._known:
@@ -113,8 +128,9 @@ class VotedSegmentation(nn.Module):
         with torch.autocast(image.device.type, enabled=False):
             vote, _ = take_vote(others, image, own.exp(), self.num_classes, self.matching, self.vote)
         logits = (self.share * vote.clamp(min=LEAST).log() + (1 - self.share) * own).log_softmax(dim=1)
-        both = own.exp() * vote
-        return Answer(logits, both.gather(1, logits.argmax(dim=1, keepdim=True)))
+        both, classes = own.exp() * vote, logits.argmax(dim=1, keepdim=True)
+        agreement = overlaps(own.argmax(dim=1), vote.argmax(dim=1), self.num_classes)
+        return Answer(logits, both.gather(1, classes), estimated_dice(both[0], classes[0, 0]), agreement)
 
 
 class Confidenced(MapTransform):
@@ -140,6 +156,33 @@ class Confidenced(MapTransform):
             else:
                 found = d[key].float().softmax(dim=0).amax(dim=0, keepdim=True)
             d["confidence"] = convert_to_dst_type(found, d[key], dtype=torch.float32)[0]
+        return d
+
+
+class Reviewed(MapTransform):
+    """Adds ``review``, what can be told of class probabilities (C, D, H, W) on the networks' grid without a true label.
+
+    For each structure ``estimate``, its Dice with its own probabilities; ``cut_off``, whether it reaches a face of the
+    grid; and with votes what :meth:`VotedSegmentation.review` says.
+
+    Args:
+        keys: the probabilities.
+        network: that gave them, of ``image``.
+    """
+
+    def __init__(self, keys: KeysCollection, network: nn.Module) -> None:
+        super().__init__(keys)
+        self.network = network
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add it."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            prob = convert_to_tensor(d[key], track_meta=False).float()
+            classes = prob.argmax(dim=0)
+            d["review"] = {"estimate": estimated_dice(prob, classes), "cut_off": touching(classes, len(prob))}
+            if isinstance(self.network, VotedSegmentation):
+                d["review"] |= self.network.review(torch.as_tensor(d["image"])[None].to(prob.device))
         return d
 
 

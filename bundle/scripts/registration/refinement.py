@@ -29,9 +29,9 @@ class Refinement:
 
     What is optimised is a stationary velocity at half the resolution, whose integral is composed with the field: what a
     smooth velocity integrates to does not fold, so the refined field folds where that of the network does, and hardly
-    elsewhere. A state that can refine itself (``refined``) does. The networks stay as they are. Those terms are left
-    out that weigh nothing, need a label, read a network that is not there, or do not depend on the field. A term with a
-    start or a ramp counts with its full weight. No steps leave everything as it is, to the bit.
+    elsewhere. Without terms, a state that can refine itself (``refined``) does. The networks stay as they are. Those
+    terms are left out that weigh nothing, need a label, read a network that is not there, or do not depend on the
+    field. A term with a start or a ramp counts with its full weight. No steps leave everything as it is, to the bit.
 
     Args:
         terms: name -> :class:`scripts.joint.updates.Term`, those of the registration network.
@@ -70,7 +70,7 @@ class Refinement:
         """
         if self.steps == 0:
             return pair
-        if hasattr(pair, "refined"):  # it knows how
+        if not self.terms and hasattr(pair, "refined"):  # it knows how
             return make_state(carried=pair.refined(self.steps), sampling=None)
         start = pair.ddf.detach()
         velocity = torch.zeros_like(start[:, :, ::2, ::2, ::2]).requires_grad_()

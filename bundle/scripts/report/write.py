@@ -46,6 +46,7 @@ from .page import (
     text,
     with_share,
 )
+from .review_page import is_review, review_html
 from .scores import DISTANCES, share_defined
 from .viewer import viewer_colors
 
@@ -63,7 +64,7 @@ class Report:
 
     Args:
         evaluation_dir: the folder that the run ``evaluating`` filled: ``metrics.json``, ``segmentation.csv`` and/or
-            ``registration.csv``, and ``examples``.
+            ``registration.csv``, and ``examples``; or that of ``inferring``, with ``review.csv``.
         title: what stands at the top of the page.
         compare_with: folder of a second evaluation on the same test cases: the page then sets it beside the first.
         view: of the pictures: ``radiological`` (the patient's right on the left) or ``neurological``.
@@ -104,6 +105,9 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Write the page into a folder that this process has to itself."""
+        if self.other is None and is_review(self.folder):
+            write_text(folder / "report.html", review_html(self.folder, self.title, self.view))
+            return
         evaluation = read_evaluation(self.folder, self.view, self.name)
         if self.other is None:
             name, content = "report.html", report_html(evaluation, self.title)

@@ -28,4 +28,5 @@ __getattr__, __all__ = lazily(
     tracking=["TrackedFiles"],
     train_state=["TrainState", "check_resuming"],
     validation=["JointEvaluator"],
+    write_review=["WriteReview"],
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ignite.engine import Events
 
+from ..data.review_table import KNOWLEDGE
 from ..files.output_folder import OutputFolder
 from ..joint.trainer import JointTrainer
 from .model_record import MODEL_FILE
@@ -53,4 +54,4 @@ class OwnFolders:
         self.weights.refuse_foreign([CONFIG, MODEL])
         if not (self.weights.path / CONFIG).is_file():
             self.output.refuse_foreign(["history.csv"])
-            self.weights.refuse_foreign([MODEL_FILE])
+            self.weights.refuse_foreign([MODEL_FILE, KNOWLEDGE])
