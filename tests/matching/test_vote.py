@@ -21,7 +21,7 @@ from test_match import SIZE, blobs
 from scripts.matching.clues import DIFFERENCE, Judge
 from scripts.matching.match import Matching
 from scripts.matching.scan import grid_points
-from scripts.matching.vote import Atlas, Carried, LocalVote, carry, carry_again, take_vote
+from scripts.matching.vote import Atlas, Carried, LocalVote, carry, carry_again, refuse_partly_labeled, take_vote
 
 POINTS = grid_points(SIZE, 1, torch.device("cpu"))
 QUICK = Matching(levels=[[4, 2, 4], [2, 2, 4]])
@@ -94,6 +94,12 @@ def test_in_a_second_turn_an_atlas_goes_where_all_of_them_have_said():
     (alone,) = carry([atlas], flat, None, 3, matching)
     (again,) = carry_again([atlas], flat, one_hot(truth), 3, matching)
     assert overlap(alone) < 0.75 < 0.85 < overlap(again) and not matching.overlap
+
+
+def test_a_case_that_is_labelled_in_part_does_not_vote():
+    refuse_partly_labeled({"case": "whole"})
+    with pytest.raises(ValueError, match="case 'half' is labelled in part"):
+        refuse_partly_labeled({"case": "half", "missing": (2,)})
 
 
 def test_turns_follow_each_other():

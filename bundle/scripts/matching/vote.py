@@ -13,8 +13,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,18 @@ from ..fields.warping import warp
 from .clues import DIFFERENCE, Judge, find_clues
 from .match import Matching
 
-__all__ = ["WEIGHTINGS", "Atlas", "Carried", "LocalVote", "carry", "carry_again", "carry_by", "examples", "take_vote"]
+__all__ = [
+    "WEIGHTINGS",
+    "Atlas",
+    "Carried",
+    "LocalVote",
+    "carry",
+    "carry_again",
+    "carry_by",
+    "examples",
+    "refuse_partly_labeled",
+    "take_vote",
+]
 
 WEIGHTINGS = ("likeness", "difference", "equal", "learned")
 CONSENSUS = 1.0  # weight of the overlap with a vote, beside the likeness of the images
@@ -44,6 +56,19 @@ class Atlas:
     case: str
     image: Tensor
     label: Tensor
+
+
+def refuse_partly_labeled(case: Mapping[str, Any]) -> None:
+    """Refuse a case whose label does not say everything: what it leaves out would vote for background.
+
+    Raises:
+        ValueError: it has ``missing``.
+    """
+    if "missing" in case:
+        raise ValueError(
+            f"case '{case['case']}' is labelled in part (`missing`, or voxels to be ignored), and cannot vote. Label "
+            "all of it, leave it out of the data set that votes, or take a recipe without votes."
+        )
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from ..fields.grids import voxel_points
 from ..fields.world import sample_label_at
 from ..matching.clues import Judge
 from ..matching.match import Matching
-from ..matching.vote import WEIGHTINGS, Atlas, LocalVote, take_vote
+from ..matching.vote import WEIGHTINGS, Atlas, LocalVote, refuse_partly_labeled, take_vote
 from ..networks.weights import read_saved
 
 __all__ = ["Confidenced", "Reviewed", "VotedSegmentation", "voted", "with_votes"]
@@ -268,6 +268,7 @@ def vote_of(saved: Mapping[str, Any]) -> LocalVote:
 
 def _atlas(case: Mapping[str, str], preprocessing: Callable, ids: Sequence[int], device: torch.device | str) -> Atlas:
     """A labelled case on the networks' grid; each class of its label linearly, and the strongest wins."""
+    refuse_partly_labeled(case)
     image = preprocess(preprocessing, case["image"], case["case"])
     classes = LabelsToClassesd(keys=["label"], label_ids=ids)({"label": load_volume(case["label"])})["label"]
     classes = lay_label(classes, load_volume(case["image"]), case["case"])

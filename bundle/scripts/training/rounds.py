@@ -29,7 +29,7 @@ from ..data.pairs import PairDataset
 from ..fields.warping import warp
 from ..files import processes
 from ..matching.match import Matching
-from ..matching.vote import Atlas, LocalVote, take_vote
+from ..matching.vote import Atlas, LocalVote, refuse_partly_labeled, take_vote
 from ..methods.voting import VotedSegmentation, vote_of
 from ..networks.weights import read_saved, save_atomically
 from .leave_one_out import choose_vote, mean_dice
@@ -73,6 +73,9 @@ class VoteRounds:
         weighting: as of :class:`scripts.matching.vote.LocalVote`; None: chosen.
         sampling: draws the part of the field, as :mod:`scripts.joint.sampling`; None: moving images stay.
         validation: labelled subjects for the end.
+
+    Raises:
+        ValueError: there is no such weighting, or a label says only a part.
     """
 
     def __init__(
@@ -90,6 +93,8 @@ class VoteRounds:
     ) -> None:
         if weighting not in (None, "learned"):
             LocalVote(weighting)
+        for index in dataset.labeled_indices:
+            refuse_partly_labeled(dataset.subjects[index])
         self.epochs, self.dataset, self.network = sorted(epochs), dataset, network
         self.num_classes, self.matching, self.path = num_classes, matching, Path(folder) / FILE
         self.device, self.weighting, self.sampling, self.validation = device, weighting, sampling, validation
