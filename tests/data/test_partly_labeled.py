@@ -34,7 +34,7 @@ def listed(tmp_path, write_case, write_json):
     def write(labels, *missing, ids=(1, 3)):
         entries = []
         for number, names in enumerate(missing):
-            held = [i for i in ids if names is None or i == 7 or labels[str(i)] not in names and i not in names]
+            held = [i for i in ids if names is None or i == 7 or labels[str(i)] not in names and i not in list(names)]
             write_case(tmp_path, f"c{number}", held)
             entry = {key: f"{key}s/c{number}.nii.gz" for key in ("image", "label")}
             entries.append(entry if names is None else {**entry, "missing": names})
