@@ -20,7 +20,7 @@ __getattr__, __all__ = lazily(
     discriminator=["PairDiscriminator"],
     inferers=["MovedCopiesInferer"],
     pretrained=["start_from"],
-    registration=["VoxelMorph2", "CoarseToFine", "RegistrationUNet"],
+    registration=["VoxelMorph2", "RegistrationUNet"],
     sizes=["required_multiple", "single_voxel_side", "check_multiple"],
     weights=["bundle_root", "find_weights", "load_all"],
 )

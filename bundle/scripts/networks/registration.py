@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..fields.warping import integrate, warp
+from ..fields.warping import integrate
 from .sizes import check_channels, check_multiple, multiple_of
 
 
@@ -141,50 +141,6 @@ class VoxelMorph2(nn.Module):
         if not self.integration_steps:
             return flow
         return voxel * integrate(flow.float() / voxel, self.integration_steps)
-
-
-class CoarseToFine(nn.Module):
-    """A stationary velocity in one pass: a network sees the pair at half the size, a second one what that left.
-
-    Their velocities are added before they are integrated, as in LapIRN (Mok and Chung, MICCAI 2020): the field has one
-    velocity, so that optimisation can go on with it, and its inverse is that of minus the velocity.
-
-    Args:
-        coarse, fine: two :class:`VoxelMorph2` with ``half_resolution`` and the same ``in_channels``.
-        integration_steps: squarings of the integration.
-
-    Raises:
-        ValueError: a network is not at half resolution.
-    """
-
-    def __init__(self, coarse: VoxelMorph2, fine: VoxelMorph2, integration_steps: int = 5) -> None:
-        super().__init__()
-        if not (coarse.half_resolution and fine.half_resolution):
-            raise ValueError("CoarseToFine: both networks have to be of half_resolution.")
-        self.coarse, self.fine, self.integration_steps = coarse, fine, integration_steps
-        self.multiple = max(2 * coarse.multiple, fine.multiple)
-
-    def velocity(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
-        """The velocity that pulls ``moving`` onto ``fixed``.
-
-        Args:
-            moving: images or stacks (B, in_channels, D, H, W), intensities in [0, 1].
-            fixed: of the same shape.
-
-        Returns:
-            (B, 3, D/2, H/2, W/2), float32, in voxels of the fixed grid.
-        """
-        small = F.avg_pool3d(moving, 2), F.avg_pool3d(fixed, 2)
-        coarse = 2 * F.interpolate(self.coarse.velocity(*small).float(), scale_factor=2.0, mode="trilinear")
-        return coarse + self.fine.velocity(warp(moving, self._integrated(coarse)), fixed).float()
-
-    def forward(self, moving: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
-        """The field: displacement (B, 3, D, H, W) in voxels of the fixed grid, of :meth:`velocity`."""
-        return self._integrated(self.velocity(moving, fixed))
-
-    def _integrated(self, velocity: torch.Tensor) -> torch.Tensor:
-        half = 2 * integrate(velocity / 2, self.integration_steps)  # in voxels of the grid it is on, and back
-        return F.interpolate(half, scale_factor=2.0, mode="trilinear")
 
 
 class RegistrationUNet(nn.Module):
