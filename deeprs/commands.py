@@ -185,7 +185,7 @@ COMMANDS = {
         kept="Kept in {out}: the files that are done.",
     ),
     "report": Command(
-        about="Make report.html of an evaluation or of segmentations; of several evaluations, figures of all in --out.",
+        about="Make report.html of an evaluation or of segmentations; of several evaluations in --out.",
         usage="EVALUATION ... [--compare_with OTHER] [--out DIR]",
         words=("evaluations*",),
         base=("report",),

@@ -141,4 +141,5 @@ def test_registering_takes_two_files_and_a_label(trained, tmp_path):
     names = {f"{name}.nii.gz" for name in volumes} | others
     assert names_in(tmp_path / "out") == names
     for name in volumes:
-        assert nib.load(tmp_path / "out" / f"{name}.nii.gz").shape[:3] == nib.load(fixed).shape
+        shape = nib.load(tmp_path / "out" / f"{name}.nii.gz").shape[:3]
+        assert shape == nib.load(fixed).shape or name.endswith("_warp")  # that one is in voxels of the networks

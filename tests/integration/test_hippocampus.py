@@ -76,6 +76,12 @@ def test_a_pair_of_files_is_registered_on_the_fixed_one(short_run, tmp_path):
     files = {"moving": moving["image"], "fixed": fixed["image"], "moving_label": moving["label"]}
     succeed("registering", ["configs/register.yaml", weights / "model.yaml"], output_dir=tmp_path, **files)
     field = "{}_to_{}_warp".format(*(Path(case["image"]).name.replace(".nii.gz", "") for case in (moving, fixed)))
-    for name in ("warped", "confidence", field):
+    for name in ("warped", "confidence"):
         assert np.isfinite(check_grid(tmp_path / f"{name}.nii.gz", fixed["image"])).all()
+    displacement = nib.load(tmp_path / f"{field}.nii.gz")  # in voxels of the networks, and holds the file
+    assert np.isfinite(displacement.get_fdata()).all()
+    extents = [
+        np.multiply(one.shape[:3], one.header.get_zooms()[:3]) for one in (displacement, nib.load(fixed["image"]))
+    ]
+    assert (extents[0] >= extents[1] - 1e-3).all()
     assert set(np.unique(check_grid(tmp_path / "warped_label.nii.gz", fixed["image"]))) == {0, 1, 2}

@@ -82,7 +82,8 @@ class MatchedState(PairState):
     def refined(self, steps: int) -> dict[str, Any]:
         """What to carry into a state of this pair so that its field is this one, refined by steps."""
         match = self.matching.refine(self.match, *self._pair(), steps=steps)
-        return {"match": match, "moving_pred": self.moving_pred, "fixed_pred": self.fixed_pred}
+        seen = {name: getattr(self, name) for name in _BEFORE} if self.guided else {}
+        return {"match": match, **seen}
 
     def _pair(self) -> tuple[Tensor, ...]:
         probabilities = (self.moving_prob, self.fixed_prob) if self.guided else ()
