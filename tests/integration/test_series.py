@@ -77,13 +77,16 @@ def test_registering_series_writes_what_their_niftis_give(pair, tmp_path):
     for ending in ("", ".nii.gz"):
         out = tmp_path / f"out{ending}"
         paths = {name: f"{pair / name}{ending}" for name in ("moving", "fixed")}
-        with workflow(["register.yaml"], "infer", properties_path=None, output_dir=str(out), **paths) as registering:
+        with workflow(
+            ["register.yaml"], "infer", properties_path=None, output_dir=str(out), refine=0, **paths
+        ) as registering:
             registering.run()
         assert {"moving_to_fixed_warp.nii.gz", "warped.nii.gz", "picture.png"} <= names_in(out)
         written[ending] = [nib.load(out / name) for name in ("warped.nii.gz", "moving_to_fixed_warp.nii.gz")]
-    for one, other in zip(*written.values(), strict=True):
+    # fields are rounded to a 4096th of a voxel, across which the image changes by 600 at most; the field itself is in mm
+    for one, other, within in zip(*written.values(), (600 / 4096, 0.02), strict=True):
         np.testing.assert_allclose(one.affine, other.affine, atol=1e-4)
-        np.testing.assert_allclose(one.get_fdata(), other.get_fdata(), atol=0.1)
+        np.testing.assert_allclose(one.get_fdata(), other.get_fdata(), atol=within)
 
 
 def test_registering_refuses_a_tilted_series_by_the_option(pair, tmp_path):

@@ -111,6 +111,15 @@ def test_a_round_that_was_lost_is_taken_anew_and_that_is_said(tmp_path, caplog):
     assert "of epoch 2 is missing" in caplog.text and load(tmp_path / "votes.pt")["epoch"] == 2
 
 
+def test_a_training_of_0_8_whose_votes_have_neither_fields_nor_turns_goes_on(tmp_path):
+    make(tmp_path, 2, sampling=half)[0].run()
+    saved = load(tmp_path / "votes.pt")
+    torch.save({key: saved[key] for key in ("epoch", "votes", "weighting", "figures")}, tmp_path / "votes.pt")
+    trainer, rounds = make(tmp_path, 3, resume=True, sampling=half)
+    trainer.run()
+    assert trainer.state.epoch == 3 and same(rounds.votes, saved["votes"]) and rounds.fields == {}
+
+
 def test_the_way_to_join_is_what_leave_one_out_prefers_or_what_is_said(uninterrupted, tmp_path):
     saved = load(uninterrupted[0] / "votes.pt")
     figures = saved["figures"]

@@ -133,7 +133,15 @@ class VotedSegmentation(nn.Module):
         return Answer(logits, both.gather(1, classes), estimated_dice(both[0], classes[0, 0]), agreement)
 
 
-class Confidenced(MapTransform):
+class _OfNetwork(MapTransform):
+    """Adds something to what a network gave, with the network at hand."""
+
+    def __init__(self, keys: KeysCollection, network: nn.Module) -> None:
+        super().__init__(keys)
+        self.network = network
+
+
+class Confidenced(_OfNetwork):
     """Adds ``confidence`` (1, D, H, W) to logits (C, D, H, W): the probability that the class they give is right.
 
     With votes that of :meth:`VotedSegmentation.confidence`, else the largest of the network's own probabilities.
@@ -142,10 +150,6 @@ class Confidenced(MapTransform):
         keys: the logits.
         network: that gave them, of ``image``.
     """
-
-    def __init__(self, keys: KeysCollection, network: nn.Module) -> None:
-        super().__init__(keys)
-        self.network = network
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add it."""
@@ -159,7 +163,7 @@ class Confidenced(MapTransform):
         return d
 
 
-class Reviewed(MapTransform):
+class Reviewed(_OfNetwork):
     """Adds ``review``, what can be told of class probabilities (C, D, H, W) on the networks' grid without a true label.
 
     For each structure ``estimate``, its Dice with its own probabilities; ``cut_off``, whether it reaches a face of the
@@ -169,10 +173,6 @@ class Reviewed(MapTransform):
         keys: the probabilities.
         network: that gave them, of ``image``.
     """
-
-    def __init__(self, keys: KeysCollection, network: nn.Module) -> None:
-        super().__init__(keys)
-        self.network = network
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add it."""

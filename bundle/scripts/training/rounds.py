@@ -51,12 +51,13 @@ class VoteRounds:
     """Gives unlabelled images a label to learn from: the vote of the labelled cases, carried there by registration.
 
     A round comes before the first iteration of its epoch. Its affines come from segmentation as it is by then, and its
-    fields from the images alone, so that the votes and the network are two sources that err independently. How votes
-    are joined, and whether in one turn or two, is chosen by leaving out one labelled case after the other. The votes
-    lie beside the weights until the next round, and a training that is resumed goes on with them. From then on a pair
-    whose fixed image is unlabelled has a ``fixed_label``, which terms take by ``requires: [fixed_label]``. With
-    ``sampling`` its labelled moving image goes part of the way to the fixed one, along the field that carried it, and
-    its label with it: deep structure sampling (He et al., ECCV 2020, Section 3.1).
+    fields from the images, and in a second turn from what the labelled cases said in the first, so that the votes and
+    the network are two sources that err independently. How votes are joined, and in how many turns, is chosen by
+    leaving out one labelled case after the other. The votes lie beside the weights until the next round, and a training
+    that is resumed goes on with them. From then on a pair whose fixed image is unlabelled has a ``fixed_label``, which
+    terms take by ``requires: [fixed_label]``. With ``sampling`` its labelled moving image goes part of the way to the
+    fixed one, along the field that carried it, and its label with it: deep structure sampling (He et al., ECCV 2020,
+    Section 3.1).
 
     The history gets ``votes/seconds`` and the figures of :func:`scripts.training.leave_one_out.choose_vote`: the mean
     Dice of the labelled cases for each way to join them, and what tells right from wrong. At the end it is told which
@@ -119,7 +120,7 @@ class VoteRounds:
 
     def _sampled(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         pairs = list(zip(batch["moving_case"], batch["fixed_case"], strict=True))
-        if self.sampling is None or not all(moving in self.fields[fixed] for moving, fixed in pairs):
+        if self.sampling is None or not all(moving in self.fields.get(fixed, ()) for moving, fixed in pairs):
             return {}
         image, label = batch["moving_image"], batch["moving_label"]
         half = torch.stack([self.fields[fixed][moving] for moving, fixed in pairs]).to(image.device)
@@ -144,7 +145,7 @@ class VoteRounds:
             saved = self._vote(begun[-1])
             if processes.rank() == 0:
                 save_atomically(saved, self.path)
-        self.epoch, self.votes, self.fields = saved["epoch"], saved["votes"], saved["fields"]
+        self.epoch, self.votes, self.fields = saved["epoch"], saved["votes"], saved.get("fields", {})  # 0.8 kept none
         engine.state.metrics.update({f"votes/{name}": value for name, value in saved["figures"].items()})
 
     @torch.no_grad()
