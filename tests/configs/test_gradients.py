@@ -12,13 +12,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import copy
 
 import pytest
 import torch
 from bundle_runs import CONFIGS, tiny, workflow
 from ignite.engine import Events
 
+from scripts.joint.exchange import Exchange
 from scripts.joint.trainer import JointTrainer, to_device
 from scripts.joint.updates import Term
 
@@ -52,11 +53,12 @@ def labelled_batch(batches: list[dict], term: Term) -> dict:
     return max(batches, key=lambda batch: sum(name.endswith("_label") for name in batch))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_each_term_reaches_the_network_of_its_update_and_no_other(method, phantoms, tmp_path: Path):
-    configs = ["train.yaml", *METHODS[method]]
-    entries = tiny(configs) | {"dataset_dir": str(phantoms), "output_dir": str(tmp_path), "iterations_per_epoch": 6}
-    with workflow(configs, **entries) as training:
+@pytest.fixture(scope="module", params=METHODS)
+def trained(request, phantoms, tmp_path_factory):
+    """A trainer, late, and the batches of an epoch."""
+    configs = ["train.yaml", *METHODS[request.param]]
+    folders = {"dataset_dir": str(phantoms), "output_dir": str(tmp_path_factory.mktemp(request.param))}
+    with workflow(configs, **tiny(configs) | folders | {"iterations_per_epoch": 6}) as training:
         trainer = training.parser.get_parsed_content("train::trainer")
     trainer.state.iteration = LATE
     batches = [to_device(batch, trainer.state.device) for batch in trainer.data_loader]
@@ -64,6 +66,12 @@ def test_each_term_reaches_the_network_of_its_update_and_no_other(method, phanto
         trainer.state.epoch = 1
         trainer.fire_event(Events.EPOCH_STARTED)
         batches = [batch | trainer.supplement(batch) for batch in batches]
+    return trainer, batches
+
+
+def test_each_term_reaches_the_network_of_its_update_and_no_other(trained):
+    trainer, batches = trained
+    schedule = trainer.schedule
     for name, update in trainer.updates.items():
         terms = dict(update.terms)
         assert any(term.weight for term in terms.values())
@@ -78,3 +86,26 @@ def test_each_term_reaches_the_network_of_its_update_and_no_other(method, phanto
             assert networks_with_gradient(trainer) == {name}, key
             assert 0 < largest_gradient(trainer, name) < torch.inf, key
         update.terms = terms
+    trainer.schedule = schedule
+
+
+def test_what_a_group_takes_from_the_one_before_is_what_it_would_have_computed(trained, monkeypatch):
+    trainer, batches = trained
+    batch = max(batches, key=lambda batch: sum(name.endswith("_label") for name in batch))
+    before = {name: copy.deepcopy(network.state_dict()) for name, network in trainer.networks.items()}
+    steps = {name: copy.deepcopy(update.state_dict()) for name, update in trainer.updates.items()}
+    found = []
+    for given in (Exchange.given, lambda *_: {}):
+        monkeypatch.setattr(Exchange, "given", given)
+        for name, network in trainer.networks.items():
+            network.load_state_dict(before[name])
+        for name, update in trainer.updates.items():
+            update.load_state_dict(copy.deepcopy(steps[name]))
+        torch.manual_seed(0)
+        if trainer.augmentation is not None:
+            trainer.augmentation.set_random_state(seed=0)
+        trainer._iteration(trainer, batch)
+        losses = {name: value.double() for name, (value, _) in trainer.state.losses.items()}
+        weights = {name: copy.deepcopy(network.state_dict()) for name, network in trainer.networks.items()}
+        found.append((losses, weights))
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-6)

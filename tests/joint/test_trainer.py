@@ -154,7 +154,8 @@ def test_an_unlabelled_pair_leaves_segmentation_untouched_to_the_bit(schedule):
 @pytest.mark.parametrize(
     ("schedule", "calls"),
     [
-        (ALTERNATING, {"registration": 3, "segmentation": 2, "discriminator": 3}),
+        # the field that the discriminator learns from is, with its graph, the one that registration learns by
+        (ALTERNATING, {"registration": 2, "segmentation": 2, "discriminator": 3}),
         (FUSED, {"registration": 1, "segmentation": 1, "discriminator": 1}),
     ],
     ids=["alternating", "fused"],

@@ -212,3 +212,9 @@ def test_half_precision_under_autocast_gives_the_float32_value(term, channels):
         loss = term(*inputs)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, term(*(tensor.float() for tensor in inputs)), rtol=1e-6, atol=0)
+
+
+def test_the_gradient_of_smoothness_is_that_of_its_differences():
+    torch.manual_seed(0)
+    field = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(Smoothness(), field)

@@ -20,6 +20,7 @@ a voxel on an axis of 128; float64 goes in and comes out as float64.
 
 from __future__ import annotations
 
+import functools
 from functools import lru_cache
 
 import torch
@@ -61,12 +62,13 @@ def warp(image: torch.Tensor, ddf: torch.Tensor, mode: str = "bilinear", padding
     identity, scale = _identity_grid(tuple(ddf.shape[2:]), ddf.device, ddf.dtype)
     with torch.autocast(ddf.device.type, enabled=False):
         # grid_sample wants the coordinates last, the last array axis first
-        grid = torch.stack(torch.addcmul(identity, ddf, scale).unbind(1)[::-1], dim=-1)
+        grid = torch.cat(torch.addcmul(identity, ddf, scale).split(1, dim=1)[::-1], dim=1).movedim(1, -1)
         warped = F.grid_sample(image, grid, mode=mode, padding_mode=padding_mode, align_corners=True)
         # Scaling to [-1, 1] and back rounds, so grid_sample reads voxel p at p +- 1e-6. Writing the voxels that do not
         # move makes the identity exact; without autograd's knowledge, so that a field of zeros still has a gradient.
         with torch.no_grad():
-            torch.where((ddf == 0).all(dim=1, keepdim=True), image, warped, out=warped)
+            still = functools.reduce(torch.logical_and, (component == 0 for component in ddf.unbind(1)))
+            torch.where(still[:, None], image, warped, out=warped)
     return warped
 
 

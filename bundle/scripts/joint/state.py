@@ -18,12 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from monai.networks.utils import one_hot
 
-from ..fields.warping import warp
+from ..fields.warping import warp_together
 from ..losses.partial_labels import merge_unknown, partial_one_hot
 from .sampling import Identity
 
@@ -40,6 +40,27 @@ _DISCRIMINATED = {
     "alignment_logits": "warped_image",
     "sampled_alignment_logits": "sampled_image",
 }
+#: what is warped by a field, and by which
+_WARPED = {
+    "warped_image": ("moving_image", "ddf"),
+    "warped_label": ("moving_label", "ddf"),
+    "warped_moving_prob": ("moving_prob", "ddf"),
+    "sampled_image": ("moving_image", "sampled_ddf"),
+    "sampled_label": ("moving_label", "sampled_ddf"),
+}
+_OF_REGISTRATION = frozenset({"registration"})
+
+
+class Shared(NamedTuple):
+    """A quantity that is the same for all updates of a pair, until a network that it is made by has moved.
+
+    Args:
+        made_by: names of these networks.
+        taught: those of them that a loss of the quantity teaches; a gradient reaches no other.
+    """
+
+    made_by: frozenset[str] = frozenset()
+    taught: frozenset[str] = frozenset()
 
 
 class PairState:
@@ -62,11 +83,42 @@ class PairState:
         reference_blend: beta of the reference image, the share of the moving image in it (Section 3.2).
         learning: names of the networks whose parameters are being taught. A forward pass keeps its graph only when its
             network, or something it depends on, is among them.
-        wanted: names of the quantities that will be read. Predictions in it are made in one batch of the network, which
-            is exact with instance norm, and faster on a CPU than one at a time.
+        wanted: names of the quantities that will be read. Predictions among them, and among what they are made of, are
+            made in one batch of the network, which is exact with instance norm, and faster on a CPU than one at a time;
+            and one pass over a field warps all that it warps.
         carried: quantities computed elsewhere, taken as they are.
         amp_dtype: run the networks in this type under autocast; fields, warps and losses stay float32.
     """
+
+    #: what one group of updates may take from the one before; a subclass that makes one of them otherwise says anew
+    #: which it shares
+    shared: ClassVar[Mapping[str, Shared]] = {
+        **dict.fromkeys(("moving_label", "fixed_label"), Shared()),
+        **dict.fromkeys(("ddf", "warped_image", "warped_label"), Shared(_OF_REGISTRATION, _OF_REGISTRATION)),
+    }
+    #: what quantities are made of, as far as it is worth knowing beforehand
+    made_of: ClassVar[Mapping[str, Sequence[str]]] = {
+        "moving_prob": ["moving_pred"],
+        "fixed_prob": ["fixed_pred"],
+        "warped_prob": ["warped_pred"],
+        "sampled_prob": ["sampled_pred"],
+        "warped_pred": ["warped_image"],
+        "sampled_pred": ["sampled_image"],
+        "warped_moving_prob": ["moving_prob"],
+        "agreement": ["warped_moving_prob", "fixed_prob"],
+        "alignment_logits": ["warped_image"],
+        "sampled_alignment_logits": ["sampled_image"],
+        "confidence": ["alignment_logits"],
+        "sampled_confidence": ["sampled_alignment_logits"],
+    }
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        inherited = super(cls, cls).made_of
+        cls.made_of = {name: parts for name, parts in inherited.items() if name not in own} | own.get("made_of", {})
+        if "shared" not in own and own.keys() & {*cls.shared, "moving_image", "fixed_image", "moving_label"}:
+            cls.shared = {}
 
     def __init__(
         self,
@@ -87,7 +139,7 @@ class PairState:
         self.sampling = Identity() if sampling is None else sampling
         self.reference_blend = reference_blend
         self.learning = learning
-        self.wanted = wanted
+        self.wanted = self._with_parts(wanted)
         self.amp_dtype = amp_dtype
         self.__dict__.update(carried or {})  # where a cached_property looks first
 
@@ -154,12 +206,12 @@ class PairState:
     @cached_property
     def warped_image(self) -> torch.Tensor:
         """W(x_m, field): the moving image on the fixed grid."""
-        return warp(self.moving_image, self.ddf)
+        return self._warp("warped_image")
 
     @cached_property
     def warped_label(self) -> torch.Tensor:
         """W(y_m, field): the moving label on the fixed grid, soft; all zero where it comes from outside the volume."""
-        return warp(self.moving_label, self.ddf)
+        return self._warp("warped_label")
 
     @cached_property
     def warped_moving_prob(self) -> torch.Tensor:
@@ -168,7 +220,7 @@ class PairState:
         The other order of segmenting and warping than ``warped_prob``: what it teaches does not pass through the
         segmentation network on its way to the field.
         """
-        return warp(self.moving_prob, self.ddf)
+        return self._warp("warped_moving_prob")
 
     # ---- deep structure sampling (Section 3.1)
 
@@ -185,12 +237,12 @@ class PairState:
     @cached_property
     def sampled_image(self) -> torch.Tensor:
         """The moving image part of the way to the fixed one."""
-        return warp(self.moving_image, self.sampled_ddf)
+        return self._warp("sampled_image")
 
     @cached_property
     def sampled_label(self) -> torch.Tensor:
         """The moving label, warped exactly as ``sampled_image``."""
-        return warp(self.moving_label, self.sampled_ddf)
+        return self._warp("sampled_label")
 
     # ---- segmentation
 
@@ -295,19 +347,44 @@ class PairState:
             output = getattr(self.networks[name], method)(*inputs)
         return output if self.amp_dtype is None else output.float()
 
+    def _with_parts(self, names: Collection[str]) -> set[str]:
+        found: set[str] = set()
+        left = list(names)
+        while left:
+            name = left.pop()
+            if name not in found:
+                found.add(name)
+                left += self.made_of.get(name, ())
+        return found
+
+    def _together(self, name: str, kind: Mapping[str, Any]) -> list[str]:
+        """``name``, and what else of its kind is wanted, not yet there, and made as it is here, not in a subclass."""
+        mine = vars(PairState)
+        others = (q for q in kind if q in self.wanted and q not in self.__dict__ and getattr(type(self), q) is mine[q])
+        return [name, *(q for q in others if q != name)]
+
+    def _warp(self, name: str) -> torch.Tensor:
+        _, field = (getattr(self, part) for part in _WARPED[name])
+        by_field = {q: source for q, (source, by) in _WARPED.items() if by == _WARPED[name][1]}
+        names = [q for q in self._together(name, by_field) if q == name or self._is_at_hand(by_field[q])]
+        warped = warp_together([getattr(self, by_field[q]) for q in names], field)
+        self.__dict__.update(zip(names, warped, strict=True))
+        return self.__dict__[name]
+
+    def _is_at_hand(self, source: str) -> bool:
+        """Whether it may be asked for now: probabilities may come in one batch with those of the warped image."""
+        return (
+            source in self.__dict__ or source == "moving_image" or (source == "moving_label" and source in self.batch)
+        )
+
     def _segment(self, name: str) -> torch.Tensor:
-        carried = {"warped_moving_prob": "moving_pred"}
-        wanted = {carried.get(q, q.replace("_prob", "_pred")) for q in self.wanted}
-        names = [q for q in _SEGMENTED if q == name or (q in wanted and q not in self.__dict__)]
-        images = [getattr(self, _SEGMENTED[q]) for q in names]
-        predictions = self._forward("segmentation", torch.cat(images)).chunk(len(names))
-        self.__dict__.update(zip(names, predictions, strict=True))
+        names = self._together(name, _SEGMENTED)
+        predictions = self._forward("segmentation", torch.cat([getattr(self, _SEGMENTED[q]) for q in names]))
+        self.__dict__.update(zip(names, predictions.chunk(len(names)), strict=True))
         return self.__dict__[name]
 
     def _discriminate(self, name: str) -> torch.Tensor:
-        maps = {"confidence": "alignment_logits", "sampled_confidence": "sampled_alignment_logits"}
-        read = {maps.get(q, q) for q in self.wanted}
-        names = [q for q in _DISCRIMINATED if q == name or (q in read and q not in self.__dict__)]
+        names = self._together(name, _DISCRIMINATED)
         candidates = torch.cat([getattr(self, _DISCRIMINATED[q]) for q in names])
         fixed = self.fixed_image.repeat(len(names), 1, 1, 1, 1)
         logits = self._forward("discriminator", candidates, fixed).chunk(len(names))

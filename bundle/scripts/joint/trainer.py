@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from monai.engines import Trainer
 from monai.engines.utils import IterationEvents
 
 from ..files import processes
+from ..networks.layout import for_processor
+from .exchange import Exchange, keeping
 from .state import PairState
 from .updates import Term, Update
 from .wiring import check_wiring
@@ -35,7 +38,8 @@ class JointTrainer(Trainer):
     (Section 3.2): each group sees the networks as the groups before it left them. All names in one group is the fused
     form: one forward pass of each network, then one step of each. A name in several groups steps in each of them,
     with fresh random draws. Gradients reach only the parameters of the update that a term belongs to; everything else
-    is left alone by ``backward(inputs=...)``.
+    is left alone by ``backward(inputs=...)``. What no network that makes it has changed since the group before is taken
+    from there, with its graph where that teaches (``PairState.shared``).
 
     Handlers find the field of the pair as ``engine.state.ddf`` (B, 3, D, H, W), as the last group that computed it left
     it, or None.
@@ -99,6 +103,9 @@ class JointTrainer(Trainer):
             amp=amp,
             amp_kwargs=amp_kwargs,
         )
+        if self.state.device.type == "cpu":
+            for network in self.networks.values():
+                for_processor(network)
         self.state.losses, self.state.best = {}, {}  # raw value and weight of each term; best validation metrics
         # after the handlers, one of which may have resumed a training
         self.add_event_handler(Events.STARTED, lambda: processes.start_alike(self.networks.values(), self.state.epoch))
@@ -143,11 +150,14 @@ class JointTrainer(Trainer):
         batch = self._augment(batch)
         total, carried, losses, output = torch.zeros((), device=self.state.device), {}, {}, {}
         self.state.ddf = None
-        for group in self.schedule:
-            live = self._live_terms(group, batch)
-            state = self._make_state(batch, live, carried)
+        plan = [(group, self._live_terms(group, batch)) for group in self.schedule]
+        exchange = Exchange({} if self.carry else self.networks)  # or what is made of the carried would come around it
+        for i, (group, live) in enumerate(plan):
+            taught, next_taught = (self._taught(terms) for _, terms in [*plan, (group, {})][i : i + 2])
+            state = self._make_state(batch, live, {**exchange.given(taught), **carried}, taught, next_taught)
             sums = {name: self._evaluate(name, terms, state, losses) for name, terms in live.items()}
             self._learn(group, sums)
+            exchange.take(state, moved=self._taught(group))
             total = total + sum(loss.detach() for loss in sums.values())
             carried.update({q: v.detach() for q in self.carry if (v := state.computed(q)) is not None})
             shown = {key: q for key, q in self.outputs.items() if state.computed(q) is not None}
@@ -179,14 +189,24 @@ class JointTrainer(Trainer):
         }
         return {name: terms for name, terms in live.items() if terms}  # an update with nothing to learn sits out
 
+    def _taught(self, updates: Iterable[str]) -> set[str]:
+        """Names of the networks that updates move."""
+        moving = [self.updates[name].network for name in updates]
+        return {name for name, network in self.networks.items() if any(network is other for other in moving)}
+
     def _make_state(
-        self, batch: Mapping[str, Any], live: Mapping[str, Mapping[str, Term]], carried: Mapping[str, torch.Tensor]
+        self,
+        batch: Mapping[str, Any],
+        live: Mapping[str, Mapping[str, Term]],
+        carried: Mapping[str, torch.Tensor],
+        taught: set[str],
+        next_taught: set[str],
     ) -> PairState:
-        taught = [self.updates[name].network for name in live]
+        kind = self.make_state.func if isinstance(self.make_state, partial) else self.make_state
         return self.make_state(
             batch,
             self.networks,
-            learning={name for name, network in self.networks.items() if any(network is t for t in taught)},
+            learning=taught | (keeping(kind) & next_taught),
             wanted={q for terms in live.values() for term in terms.values() for q in term.quantities},
             carried=carried,
             amp_dtype=self._amp_dtype,

@@ -12,7 +12,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from .shapes import in_float32, without_autocast
 
@@ -45,4 +49,26 @@ class Smoothness(nn.Module):
             )
         with without_autocast(ddf):
             (field,) = in_float32(ddf)
-            return sum(field.diff(dim=axis).square().mean() for axis in (2, 3, 4)) / 3
+            return _MeanSquaredDifference.apply(field)
+
+
+class _MeanSquaredDifference(torch.autograd.Function):
+    """With its gradient on one tensor; that of a slice, as PyTorch has it, is a volume of zeros for each."""
+
+    @staticmethod
+    def forward(ctx: Any, field: Tensor) -> Tensor:
+        ctx.save_for_backward(field)
+        return sum(field.diff(dim=axis).square().mean() for axis in (2, 3, 4)) / 3
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (field,) = ctx.saved_tensors
+        of_field = torch.zeros_like(field)
+        for axis in (2, 3, 4):
+            difference = field.diff(dim=axis)
+            difference *= grad * (2 / (3 * difference.numel()))
+            length = difference.shape[axis]
+            of_field.narrow(axis, 1, length).add_(difference)
+            of_field.narrow(axis, 0, length).sub_(difference)
+        return of_field

@@ -26,11 +26,13 @@ from monai.networks.utils import one_hot
 from torch import Tensor, nn
 
 from ..fields.warping import warp
-from ..joint.state import PairState
+from ..joint.state import PairState, Shared
 from ..losses.local_ncc import LocalNCC
 
 #: the predictions that masks are made of, and so the field
 _PERCEIVED = ("moving_pred", "fixed_pred")
+#: predictions that need the field first
+_OF_WARPED = ("warped_pred", "sampled_pred")
 
 
 class PerceptionState(PairState):
@@ -49,6 +51,15 @@ class PerceptionState(PairState):
         ValueError: ``masks`` is neither; when masks are read, there is no segmentation network.
     """
 
+    shared = {
+        **PairState.shared,
+        **dict.fromkeys(
+            ("ddf", "warped_image", "warped_label", "warped_regions"),
+            Shared(frozenset({"segmentation", "registration"}), frozenset({"registration"})),
+        ),
+        "perceived": Shared(frozenset({"segmentation"})),
+    }
+
     def __init__(self, *arguments: Any, masks: str = "hard", **options: Any) -> None:
         if masks not in ("hard", "soft"):
             raise ValueError(f"PerceptionState: masks should be 'hard' or 'soft', found {masks!r}.")
@@ -56,14 +67,27 @@ class PerceptionState(PairState):
         super().__init__(*arguments, **options)
 
     @cached_property
+    def perceived(self) -> Tensor:
+        """S(x_m) and S(x_f), logits without a gradient (2 B, num_classes, D, H, W): what masks are made of."""
+        self._refuse_missing()
+        images = torch.cat([self.moving_image, self.fixed_image])
+        if "segmentation" in self.learning and self.wanted & {*_PERCEIVED} and not self.wanted & {*_OF_WARPED}:
+            # these very passes teach; beside a warped image, one of the two would cost its gradient for nothing
+            self.__dict__.update(zip(_PERCEIVED, self._forward("segmentation", images).chunk(2), strict=True))
+        if all(self.computed(name) is not None for name in _PERCEIVED):
+            return torch.cat([getattr(self, name) for name in _PERCEIVED]).detach()
+        with torch.no_grad():
+            return self._forward("segmentation", images)
+
+    @cached_property
     def moving_mask(self) -> Tensor:
         """Where each structure is in the moving image, (B, num_classes - 1, D, H, W) in [0, 1], detached."""
-        return self._mask(self.moving_pred)
+        return self._mask(self.perceived.chunk(2)[0])
 
     @cached_property
     def fixed_mask(self) -> Tensor:
         """Where each structure is in the fixed image, detached."""
-        return self._mask(self.fixed_pred)
+        return self._mask(self.perceived.chunk(2)[1])
 
     @cached_property
     def moving_regions(self) -> Tensor:
@@ -86,24 +110,23 @@ class PerceptionState(PairState):
         return warp(self.moving_regions, self.ddf)
 
     def _mask(self, pred: Tensor) -> Tensor:
-        pred = pred.detach()
         if self.masks == "soft":
             return pred.softmax(dim=1)[:, 1:]
         return one_hot(pred.argmax(dim=1, keepdim=True), self.num_classes, dtype=torch.float32)[:, 1:]
 
-    def _segment(self, name: str) -> Tensor:
+    def _refuse_missing(self) -> None:
         if "segmentation" not in self.networks:
             raise ValueError(
                 "PC-Reg registers through the masks of its own segmentation network, which is missing. "
                 "Keep `model.pt` in the folder of `model_registration.pt`."
             )
-        if name in _PERCEIVED and self.computed("ddf") is None:
-            # without what is warped, although it may be wanted, too: the field that warps it needs these first
-            images = torch.cat([self.moving_image, self.fixed_image])
-            self.__dict__.update(zip(_PERCEIVED, self._forward("segmentation", images).chunk(2), strict=True))
-            return self.__dict__[name]
-        _ = self.ddf  # before a batch of predictions is put together, as masks are made of two of them
-        return super()._segment(name)
+
+    def _segment(self, name: str) -> Tensor:
+        self._refuse_missing()
+        perceived = self.perceived.chunk(2)  # which may make predictions on the way
+        if "segmentation" not in self.learning:
+            self.__dict__.update(zip(_PERCEIVED, perceived, strict=True))
+        return self.__dict__[name] if name in self.__dict__ else super()._segment(name)
 
 
 class GuidedState(PerceptionState):
@@ -113,6 +136,8 @@ class GuidedState(PerceptionState):
     and the field follows it where segmentation has nothing to say. The network gets ``num_classes`` channels of each
     subject. Not of a paper.
     """
+
+    shared = PerceptionState.shared
 
     @cached_property
     def ddf(self) -> Tensor:
@@ -124,7 +149,8 @@ class GuidedState(PerceptionState):
     @cached_property
     def confidence(self) -> Tensor:
         """``agreement``, detached: it tells right from wrong warped labels where no discriminator did (methods.md)."""
-        return self.agreement.detach()
+        moving, fixed = self.perceived.softmax(dim=1).chunk(2)
+        return (warp(moving, self.ddf) * fixed).sum(dim=1, keepdim=True).detach()
 
     @property
     def has_confidence(self) -> bool:

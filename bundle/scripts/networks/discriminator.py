@@ -41,6 +41,7 @@ class PairDiscriminator(nn.Module):
         if pool < 1 or noise_std < 0:
             raise ValueError(f"PairDiscriminator: pool must be >= 1 and noise_std >= 0, got {pool} and {noise_std}.")
         self.network, self.pool, self.noise_std = network, pool, noise_std
+        self.upsample = nn.Upsample(scale_factor=float(pool), mode="trilinear")
         self.multiple = pool * multiple_of(network)
 
     def forward(self, candidate: torch.Tensor, fixed: torch.Tensor) -> torch.Tensor:
@@ -54,9 +55,12 @@ class PairDiscriminator(nn.Module):
             Logits (B, 1, D, H, W); their sigmoid is the probability that the voxel is aligned.
         """
         images = torch.cat([candidate, fixed], dim=1)
-        if self.training and self.noise_std > 0:
-            images = images + self.noise_std * torch.randn_like(images)
-        if self.pool == 1 or max(images.shape[2:]) <= self.multiple:
-            return self.network(images)
-        logits = self.network(F.avg_pool3d(images, self.pool))
-        return F.interpolate(logits, size=images.shape[2:], mode="trilinear")
+        is_pooled = self.pool > 1 and max(images.shape[2:]) > self.multiple
+        noise_std = self.noise_std
+        if is_pooled:
+            images = F.avg_pool3d(images, self.pool)
+            noise_std = noise_std / self.pool**1.5  # that of a mean of pool^3 voxels
+        if self.training and noise_std > 0:
+            images = images + noise_std * torch.randn_like(images)
+        logits = self.network(images)
+        return self.upsample(logits) if is_pooled else logits

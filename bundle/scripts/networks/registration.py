@@ -89,6 +89,7 @@ class VoxelMorph2(nn.Module):
         if not half_resolution:
             first, second = decoder_channels[levels + 1 :]
             self.at_full = nn.Sequential(_conv(decoder_channels[levels] + 2 * in_channels, first), _conv(first, second))
+        self.upsample = nn.Upsample(scale_factor=2.0, mode="trilinear")
         self.flow = nn.Conv3d(decoder_channels[-1], 3, kernel_size=3, padding=1)
         nn.init.normal_(self.flow.weight, std=flow_init_std)
         nn.init.zeros_(self.flow.bias)
@@ -110,7 +111,7 @@ class VoxelMorph2(nn.Module):
         images = torch.cat([moving, fixed], dim=1)
         features = self._at_half(images)
         if self.half_resolution:
-            return F.interpolate(self._field(features, voxel=2.0), scale_factor=2.0, mode="trilinear")
+            return self.upsample(self._field(features, voxel=2.0))
         features = self.at_full(torch.cat([F.interpolate(features, scale_factor=2.0), images], dim=1))
         return self._field(features, voxel=1.0)
 

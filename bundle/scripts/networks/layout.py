@@ -1,0 +1,106 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The same networks, laid out for a processor: equal numbers but for rounding, in less time."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+#: what oneDNN's convolutions take at a time
+CHANNELS = 16
+
+
+def for_processor(network: nn.Module) -> nn.Module:
+    """Swap parts of a network for equal ones that a processor is done with sooner. Names and shapes of weights stay.
+
+    Measured on AVX-512 (``benchmarks.costs.layout``): with their weights channels last, convolutions whose channels are
+    no multiple of 16 take a quarter of the time, and others gain nothing; PyTorch's gradient of PReLU takes four times
+    as long as need be; instance norm takes half as long as a group norm.
+
+    Args:
+        network: changed in place.
+
+    Returns:
+        The network.
+    """
+    for module in network.modules():
+        if type(module) is nn.Conv3d and (module.in_channels % CHANNELS or module.out_channels % CHANNELS):
+            module.to(memory_format=torch.channels_last_3d)
+            module.__class__ = _Conv3d
+        elif type(module) is nn.PReLU and module.num_parameters == 1:
+            module.__class__ = _PReLU
+        elif type(module) is nn.InstanceNorm3d and not module.affine and not module.track_running_stats:
+            module.__class__ = _InstanceNorm3d
+        elif type(module) is nn.Upsample and module.mode == "trilinear" and not module.align_corners:
+            module.__class__ = _Upsample
+    return network
+
+
+class _Conv3d(nn.Conv3d):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).contiguous()
+
+
+class _InstanceNorm3d(nn.InstanceNorm3d):
+    def forward(self, images: Tensor) -> Tensor:
+        return F.group_norm(images.contiguous(), images.shape[1], eps=self.eps)
+
+
+class _Upsample(nn.Upsample):
+    """By a small matrix along each axis."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            resized = images.to(torch.promote_types(images.dtype, torch.float32))
+            for axis in (2, 3, 4):
+                matrix = _interpolation(resized.shape[axis], float(self.scale_factor)).to(resized)
+                if axis == 4:
+                    resized = resized @ matrix.T
+                else:
+                    shape = resized.shape
+                    resized = matrix @ resized.flatten(axis + 1).flatten(0, axis - 1)
+                    resized = resized.reshape(*shape[:axis], len(matrix), *shape[axis + 1 :])
+            return resized
+
+
+@lru_cache(maxsize=64)
+def _interpolation(size: int, factor: float) -> Tensor:
+    """What linear interpolation by a factor multiplies a line of ``size`` voxels with: (factor size, size)."""
+    lines = torch.eye(size)[None]
+    return F.interpolate(lines, scale_factor=factor, mode="linear")[0].T.contiguous()
+
+
+class _PReLU(nn.PReLU):
+    def forward(self, features: Tensor) -> Tensor:
+        return _PReLUFunction.apply(features, self.weight)
+
+
+class _PReLUFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(features, weight)
+        return F.leaky_relu(features, weight.item())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        features, weight = ctx.saved_tensors
+        of_features = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_features = torch.ops.aten.leaky_relu_backward(grad, features, weight.item(), False)
+        if ctx.needs_input_grad[1]:
+            exact = torch.promote_types(weight.dtype, torch.float32)
+            of_weight = (grad * features.clamp_max(0)).sum(dtype=exact).to(weight.dtype).reshape(weight.shape)
+        return of_features, of_weight
