@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,10 +44,6 @@ METHODS = {
 REFINEMENT_STEPS = 20
 
 
-class UnknownEntry(ValueError):
-    """A build does not have an entry of the config."""
-
-
 @dataclass
 class Alternative:
     """Something that can be measured.
@@ -62,23 +59,27 @@ class Alternative:
     optimizers: list[torch.optim.Optimizer] = field(default_factory=list)
 
 
-def parse(configs: str, method: str, dataset: str | None, entries: Mapping[str, Any]) -> ConfigParser:
-    """Read the config of a method, in which every term counts from the first iteration.
+def config_files(configs: str | Path, method: str, dataset: str | None) -> list[str]:
+    """The files that a method is made of: `train.yaml`, the data set, the recipe.
 
     Args:
         configs: the folder, of whatever build.
         method: one of METHODS.
         dataset: a file of ``data/``, or None.
-        entries: further ones, by id.
-
-    Raises:
-        UnknownEntry: the build has not one of them.
     """
     files = ["train", f"data/{dataset}" if dataset else None, f"recipes/{METHODS[method]}" if METHODS[method] else None]
+    return [f"{configs}/{file}.yaml" for file in files if file]
+
+
+def parse(configs: str | Path, method: str, dataset: str | None, entries: Mapping[str, Any]) -> ConfigParser:
+    """Read the config of a method, in which every term counts from the first iteration.
+
+    Args:
+        configs, method, dataset: as of :func:`config_files`.
+        entries: further ones, by id.
+    """
     parser = ConfigParser()
-    parser.read_config([f"{configs}/{file}.yaml" for file in files if file])
-    if unknown := sorted(name for name in entries if name.split("::")[0] not in parser.config):
-        raise UnknownEntry(f"this build has no entry {', '.join(unknown)}")
+    parser.read_config(config_files(configs, method, dataset))
     for name, value in entries.items():
         parser[name] = value
     for update in parser["updates"].values():

@@ -44,7 +44,7 @@ class Child:
         log: the file to which it writes what it says beside its answers.
 
     Attributes:
-        ready: its first answer: ``ready``, or ``skipped`` with the reason.
+        ready: its first answer, with the place of its ``scripts``.
     """
 
     def __init__(self, setup: Mapping[str, Any], log: Path) -> None:

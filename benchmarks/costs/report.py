@@ -39,7 +39,7 @@ def row_of(entry: Any, entries: Sequence[Any], peaks: Mapping[str, float]) -> di
     """What was measured of an alternative: medians, counts, floors, and ratios to others.
 
     Args:
-        entry: of :class:`benchmarks.costs.iteration.Entry`.
+        entry: of :class:`benchmarks.costs.entries.Entry`.
         entries: all of them.
         peaks: of :func:`benchmarks.costs.counting.peaks`.
 
@@ -57,7 +57,7 @@ def row_of(entry: Any, entries: Sequence[Any], peaks: Mapping[str, float]) -> di
     if peaks and row.get("flops"):
         row["gflop"] = row["flops"] / 1e9
         row["floor_flops_ms"] = 1e3 * row["flops"] / peaks["flops_per_s"]
-        row["floor_bytes_ms"] = 1e3 * row["bytes_at_least"] / peaks["bytes_per_s"]
+        row["floor_bytes_ms"] = 1e3 * row["bytes_at_least"] / peaks["bytes_per_s"]  # 0 where nothing learns
         row["wall_over_floor"] = row["wall_ms"] / max(row["floor_flops_ms"], row["floor_bytes_ms"])
     row |= _ratios(row, _figures(entries[0]), "first")
     same = [e for e in entries if (e.method, e.variant, e.build) == (entry.method, entry.variant, "against")]

@@ -115,7 +115,7 @@ def batches_of(pairs: list[Mapping[str, Any]], batch_size: int) -> Iterator[dict
 
 
 def main(setup: Mapping[str, Any], requests: Iterable[str], reply: Callable[[dict], None]) -> None:
-    """Make the alternative, say ``ready`` or why it is ``skipped``, and answer.
+    """Make the alternative, say that it is ``ready``, and answer.
 
     Args:
         setup: ``bundle``, the folder of the build; ``method``, ``dataset``, ``entries``, ``device``; ``data``, a file
@@ -127,12 +127,8 @@ def main(setup: Mapping[str, Any], requests: Iterable[str], reply: Callable[[dic
     from benchmarks.costs import alternatives, counting
 
     device, data = setup["device"], torch.load(setup["data"]) if setup.get("data") else None
-    try:
-        configs = f"{setup['bundle']}/configs"
-        parser = alternatives.parse(configs, setup["method"], setup.get("dataset"), setup["entries"])
-    except alternatives.UnknownEntry as error:
-        reply({"skipped": str(error)})
-        return
+    configs = f"{setup['bundle']}/configs"
+    parser = alternatives.parse(configs, setup["method"], setup.get("dataset"), setup["entries"])
     alternatives.prepare(parser, device, data and data["num_classes"], setup.get("folder"))
     alternative = alternatives.make(setup["method"], parser)
     if data is None:
@@ -142,7 +138,7 @@ def main(setup: Mapping[str, Any], requests: Iterable[str], reply: Callable[[dic
         pairs = [{key: v.to(device) if on_device else v for key, v in pair.items()} for pair in data["pairs"]]
         batches = batches_of(pairs, parser.get_parsed_content("batch_size"))
     meters = {"counts": lambda: counting.Counts(alternative.optimizers), "launches": counting.Launches}
-    peaks = counting.peaks(device) if setup.get("peaks") else {}
+    peaks = {"peaks": counting.peaks(device)} if setup.get("peaks") else {}
     reply(
         {"ready": True, "scripts": str(Path(alternatives.Refinement.__init__.__code__.co_filename).parents[1]), **peaks}
     )
