@@ -58,7 +58,7 @@ def main(
         entries: of the config, for all, such as ``--max_epochs 3``.
 
     Raises:
-        RuntimeError: a training or an evaluation has failed; ends with what it said last.
+        SystemExit: with status 1 when one has failed; all others are in the file.
     """
     laid = lay_out(["deeprs"], parse_variants(f"{OTHER_SEED};{as_text(variants)}"), {"this": ROOT}, "phantom", entries)
     with tempfile.TemporaryDirectory() as name:
@@ -70,10 +70,15 @@ def main(
                 variant: pool.submit(train_and_evaluate, folder / "data", folder / str(number), chosen)
                 for number, (variant, chosen) in enumerate(able.items())
             }
-            rows = {variant: future.result() for variant, future in started.items()}
+            failed = {variant: str(error) for variant, future in started.items() if (error := future.exception())}
+            rows = {variant: future.result() for variant, future in started.items() if variant not in failed}
     for variant, row in rows.items():
         logger.info("%s: %s", variant, row)
-    write_json(Path(output), {"settings": entries, "rows": rows})
+    for variant, reason in failed.items():
+        logger.error("%s: %s", variant, reason)
+    write_json(Path(output), {"settings": entries, "rows": rows, "failed": failed})
+    if failed:
+        raise SystemExit(1)
 
 
 def train_and_evaluate(dataset_dir: Path, output_dir: Path, entries: Mapping[str, Any]) -> dict[str, float]:

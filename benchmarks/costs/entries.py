@@ -145,7 +145,7 @@ def start(
         stack: closes them.
 
     Returns:
-        What the first of them measured of the machine (:func:`benchmarks.costs.counting.peaks`); nothing where it fails.
+        What the first of them measured of the machine (:func:`benchmarks.costs.counting.peaks`).
     """
     peaks: dict[str, float] = {}
     waiting: list[Entry] = []
@@ -155,9 +155,9 @@ def start(
         stack.callback(entry.child.close)
         waiting.append(entry)
         if len(waiting) >= (os.cpu_count() or 1):
-            _try(waiting.pop(0), lambda entry: peaks.update(entry.child.ready.get("peaks", {})))
+            attempt(waiting.pop(0), lambda entry: peaks.update(entry.child.ready.get("peaks", {})))
     for entry in waiting:
-        _try(entry, lambda entry: peaks.update(entry.child.ready.get("peaks", {})))
+        attempt(entry, lambda entry: peaks.update(entry.child.ready.get("peaks", {})))
     return peaks
 
 
@@ -170,10 +170,10 @@ def take_turns(entries: Sequence[Entry], repeats: int, warm_up: int = WARM_UP) -
         warm_up: iterations before, which do not.
     """
     for entry in entries:
-        _try(entry, lambda entry: entry.child.ask(warm_up))
+        attempt(entry, lambda entry: entry.child.ask(warm_up))
     for turn in range(repeats):
         for entry in entries if turn % 2 == 0 else reversed(entries):
-            _try(entry, _measure)
+            attempt(entry, _measure)
 
 
 def _measure(entry: Entry) -> None:
@@ -188,9 +188,9 @@ def count(entries: Sequence[Entry], device: str) -> None:
     """Count an iteration of each: arithmetic and operations, unless they are captured; and launches, on a GPU."""
     for entry in entries:
         if not any(entry.entries.get(name) for name in CAPTURED):
-            _try(entry, lambda entry: entry.facts.update(entry.child.ask(1, "counts")["iterations"][0]))
+            attempt(entry, lambda entry: entry.facts.update(entry.child.ask(1, "counts")["iterations"][0]))
         if device != "cpu":
-            _try(entry, _count_launches)
+            attempt(entry, _count_launches)
 
 
 def _count_launches(entry: Entry) -> None:
@@ -198,8 +198,8 @@ def _count_launches(entry: Entry) -> None:
     entry.facts |= {key: statistics.median(row[key] for row in found) for key in found[0]}
 
 
-def _try(entry: Entry, step: Callable[[Entry], Any]) -> None:
-    """One that fails must not stop the others."""
+def attempt(entry: Entry, step: Callable[[Entry], Any]) -> None:
+    """Take a step with it, unless it is left out; one that fails is left out, and does not stop the others."""
     if entry.left_out:
         return
     try:

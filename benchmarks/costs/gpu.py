@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,9 @@ def plan(
     """
     common = ["--device", device, "--size", size]
     table = ["iteration", *common, "--amp", "true", "--methods", "deeprs,best,unet", "--against", against]
+    tests = [str(file) for file in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in file.read_text()]
     steps = {
-        "tests": (40, ["pytest", "-q", "-m", "gpu", str(ROOT / "tests" / "integration" / "test_gpu.py")]),
+        "tests": (40, ["pytest", "-q", "-m", "gpu", *tests]),
         "batch_1": (50, [*table, "--batch_size", "1"]),
         "batch_4": (60, [*table, "--batch_size", "4"]),
         "variants": (75, ["iteration", *common, "--amp", "true", "--methods", "deeprs", "--variants", variants]),
@@ -133,10 +135,8 @@ def run_step(name: str, limit: int, command: Sequence[str], log: Path) -> Mappin
             result = "failed" if process.wait(timeout=limit) else "done"
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGTERM)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                pass
             result = "too long"
     return {"result": result, "seconds": round(time.time() - begun, 1), "limit": limit}
 

@@ -23,6 +23,8 @@ seen to do, and the bytes that have to move at the speed of a copy.
 from __future__ import annotations
 
 import logging
+import signal
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -37,7 +39,7 @@ from monai.bundle import ConfigParser
 
 from benchmarks import ROOT
 from benchmarks.costs.builds import commit_of, tree_of, write_pairs
-from benchmarks.costs.entries import count, lay_out, parse_methods, parse_variants, start, take_turns
+from benchmarks.costs.entries import Entry, count, lay_out, parse_methods, parse_variants, start, take_turns
 from benchmarks.costs.report import processor, row_of, table
 from benchmarks.costs.speed import write_json
 from scripts.phantom.volumes import make_phantoms
@@ -94,25 +96,25 @@ def main(
         unknown = [entry for entry in laid if entry.left_out]
         peaks = start(laid, ready.builds, ready.common, ready.folder, ready)
         able = [entry for entry in laid if not entry.left_out]
-        take_turns(able, repeats)
-        count(able, device)
+        settings = {"dataset": dataset, "device": device, "loader": loader, "repeats": repeats, **entries}
         commits = {build: commit_of(tree) for build, tree in ready.builds.items()}
-    measured = [entry for entry in able if not entry.left_out]
-    rows = [row_of(entry, measured, peaks) for entry in measured]
+        about = {**provenance(device), "commits": commits, "settings": settings, "peaks": peaks}
+        take_turns(able, repeats)
+        write_record(Path(output), about, laid)  # a limit of time may end it while it counts
+        count(able, device)
+    rows = write_record(Path(output), about, laid)
     logger.info("%s", table(rows) if rows else "nothing was measured")
-    write_json(
-        Path(output),
-        {
-            **provenance(device),
-            "commits": commits,
-            "settings": {"dataset": dataset, "device": device, "loader": loader, "repeats": repeats, **entries},
-            "left_out": {entry.name: entry.left_out for entry in laid if entry.left_out},
-            "peaks": peaks,
-            "rows": rows,
-        },
-    )
     if any(entry.left_out for entry in laid if entry not in unknown):
         raise SystemExit(1)
+
+
+def write_record(path: Path, about: Mapping[str, Any], entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Write what was measured, and return the rows."""
+    measured = [entry for entry in entries if entry.turns and not entry.left_out]
+    rows = [row_of(entry, measured, about["peaks"]) for entry in measured]
+    left_out = {entry.name: entry.left_out for entry in entries if entry.left_out}
+    write_json(path, {**about, "left_out": left_out, "rows": rows})
+    return rows
 
 
 def as_text(value: Any) -> str:
@@ -197,4 +199,5 @@ def provenance(device: str) -> dict[str, Any]:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logger.setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the worktree is removed also then
     fire.Fire(main)
