@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -83,13 +84,19 @@ def parse_variants(variants: str) -> dict[str, dict[str, Any]]:
     """
     parsed: dict[str, dict[str, Any]] = {"": {}}
     for text in filter(None, (part.strip() for part in variants.split(";"))):
-        pairs = [pair.partition("=") for pair in text.split(",")]
+        pairs = [pair.partition("=") for pair in re.split(r",(?=[\w:]+=|$)", text)]  # values may hold some
         if bad := ["".join(pair) for pair in pairs if not (pair[0] and pair[2])]:
             raise ValueError(
                 f"--variants: '{bad[0]}' is no NAME=VALUE. Between entries of one ',', between variants ';'."
             )
         parsed[text] = {name.strip(): yaml.safe_load(value) for name, _, value in pairs}
     return parsed
+
+
+def as_values(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of a command line, on which ``false`` is a word that is true to Python."""
+    words = {"true": True, "false": False, "null": None}
+    return {key: words.get(value.lower(), value) if isinstance(value, str) else value for key, value in entries.items()}
 
 
 def lay_out(
@@ -115,7 +122,7 @@ def lay_out(
     for method in methods:
         for text, variant in variants.items():
             for build, tree in builds.items():
-                entry = Entry(method, build, text, {**entries, **variant})
+                entry = Entry(method, build, text, {**as_values(entries), **variant})
                 config = ConfigParser.load_config_files(config_files(tree / "bundle" / "configs", method, dataset))
                 known = {key.split("::")[0] for key in config}
                 if unknown := sorted(key for key in entry.entries if key.split("::")[0] not in known):

@@ -43,6 +43,7 @@ from benchmarks.costs.entries import Entry, count, lay_out, parse_methods, parse
 from benchmarks.costs.report import processor, row_of, table
 from benchmarks.costs.speed import write_json
 from scripts.phantom.volumes import make_phantoms
+from scripts.training.options import is_true
 
 logger = logging.getLogger("iteration")
 
@@ -91,7 +92,7 @@ def main(
         raise ValueError(f"repeats must be {FEWEST} or more for a 90th percentile worth reporting, found {repeats}.")
     asked, further = parse_methods(methods), parse_variants(as_text(variants))
     with session(dataset, size, device, against, loader, seed) as ready:
-        entries = {**entries, "amp": as_text(amp).lower() == "true", "seed": seed, "spatial_size": ready.size}
+        entries = {**entries, "amp": is_true(amp, "amp"), "seed": seed, "spatial_size": ready.size}
         laid = lay_out(asked, further, ready.builds, dataset, entries)
         unknown = [entry for entry in laid if entry.left_out]
         peaks = start(laid, ready.builds, ready.common, ready.folder, ready)

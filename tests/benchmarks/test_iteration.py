@@ -141,7 +141,7 @@ def test_the_speed_of_the_machine_is_that_of_something_it_did():
     [
         ({"repeats": 14}, "15 or more"),
         ({"methods": "deeprs,unknown"}, "no method 'unknown'.*naive"),
-        ({"variants": "amp"}, "'amp' is no NAME=VALUE"),
+        ({"variants": "amp", "amp": "yes"}, "'amp' is no NAME=VALUE"),
         ({"size": "16,16"}, "three whole numbers"),
         ({"dataset": "nowhere"}, "expected one of .*hippocampus"),
         ({"loader": "tape"}, "memory or files"),
@@ -151,6 +151,21 @@ def test_the_speed_of_the_machine_is_that_of_something_it_did():
 def test_what_cannot_be_measured_is_refused_before_anything_starts(options, message):
     with pytest.raises(ValueError, match=re.compile(message, re.DOTALL)):
         iteration.main(**{"size": "16,16,16", **options})
+
+
+def test_entries_of_a_command_line_are_what_they_mean():
+    assert entries.as_values({"a": "false", "b": "True", "c": 2, "d": "word"}) == {
+        "a": False,
+        "b": True,
+        "c": 2,
+        "d": "word",
+    }
+    parsed = entries.parse_variants("amp=true,schedule=[[registration],[segmentation]];batch_size=4")
+    assert [*parsed.values()] == [
+        {},
+        {"amp": True, "schedule": [["registration"], ["segmentation"]]},
+        {"batch_size": 4},
+    ]
 
 
 def test_an_entry_that_no_build_has_leaves_nothing_to_measure():
