@@ -21,6 +21,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import fire
@@ -41,21 +42,22 @@ CERTAIN = {
 FLOAT32 = "amp=false"  # the yardstick
 
 
-def distance(losses: Sequence[Mapping[str, float]], reference: Sequence[Mapping[str, float]]) -> float:
-    """How far losses are from those of a reference: the mean over terms of the mean difference, relative to the term.
+def distance(losses: Sequence[Mapping[str, float]], reference: Sequence[Mapping[str, float]]) -> list[float]:
+    """How far losses are from those of a reference at each iteration.
 
     Args:
         losses: of each iteration, by term.
         reference: of the same.
 
     Returns:
+        The mean over terms of the difference, in parts of the mean of that term over all iterations of the reference.
         0 where they are equal; not a number where one is not.
     """
-    parts = []
-    for name in reference[0]:
-        difference = sum(abs(one[name] - other[name]) for one, other in zip(losses, reference, strict=True))
-        parts.append(difference / max(sum(abs(other[name]) for other in reference), 1e-12))
-    return sum(parts) / len(parts)
+    scales = {name: sum(abs(row[name]) for row in reference) / len(reference) for name in reference[0]}
+    return [
+        sum(abs(one[name] - other[name]) / max(scale, 1e-12) for name, scale in scales.items()) / len(scales)
+        for one, other in zip(losses, reference, strict=True)
+    ]
 
 
 def main(
@@ -111,17 +113,16 @@ def compare(found: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, dic
         found: losses of each iteration by variant; "" is the plain one.
 
     Returns:
-        For each variant the ``distance`` of the ``first`` iteration, and of ``all``; and ``within_rounding``: whether
-        the latter is at most that of float32.
+        For each variant the ``first`` distance and the ``mean`` of all; and ``within_rounding``: whether that is at
+        most the mean of float32.
     """
     plain = found[""]
-    allowed = distance(found[FLOAT32], plain)
-    rows = {}
-    for name, losses in found.items():
-        if name:
-            first, whole = distance(losses[:1], plain[:1]), distance(losses, plain)
-            rows[name] = {"first": first, "all": whole, "within_rounding": whole <= allowed}
-    return rows
+    apart = {name: distance(losses, plain) for name, losses in found.items() if name}
+    allowed = fmean(apart[FLOAT32])
+    return {
+        name: {"first": parts[0], "mean": fmean(parts), "within_rounding": fmean(parts) <= allowed}
+        for name, parts in apart.items()
+    }
 
 
 if __name__ == "__main__":

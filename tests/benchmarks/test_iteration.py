@@ -194,8 +194,8 @@ def test_another_commit_is_a_tree_that_is_gone_afterwards():
 def test_losses_are_apart_by_their_relative_difference_and_float32_is_the_measure():
     plain = [{"a": 1.0, "b": -2.0}, {"a": 3.0, "b": -2.0}]
     near, far = ([{"a": row["a"] * factor, "b": row["b"]} for row in plain] for factor in (1.01, 1.1))
-    assert equality.distance(plain, plain) == 0
-    assert equality.distance(near, plain) == pytest.approx(0.005)
+    assert equality.distance(plain, plain) == [0, 0]
+    assert equality.distance(near, plain) == pytest.approx([0.01 * 1 / 2 / 2, 0.01 * 3 / 2 / 2])  # a is 2 in the mean
     rows = equality.compare({"": plain, equality.FLOAT32: near, "same": plain, "far": far})
     assert {name: row["within_rounding"] for name, row in rows.items()} == {
         "amp=false": True,
