@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ import fire
 import torch
 
 from benchmarks import ROOT
+from benchmarks.costs.builds import tree_of
 from benchmarks.costs.speed import write_json
 
 logger = logging.getLogger("gpu")
@@ -43,7 +44,7 @@ VARIANTS = "cuda_graphs=true;compile=true;channels_last=true"
 
 
 def plan(
-    out: Path, device: str = "cuda", size: str = SIZE, against: str = AGAINST, variants: str = VARIANTS
+    out: Path, device: str = "cuda", size: str = SIZE, against: str | None = AGAINST, variants: str = VARIANTS
 ) -> dict[str, tuple[int, list[str]]]:
     """The steps by name: seconds that each may take, 360 together, and its command.
 
@@ -51,17 +52,19 @@ def plan(
         out: folder of what they write.
         device: "cuda", or "cpu" to try the steps themselves.
         size: voxels.
-        against: the other build, a commit or a folder.
+        against: the other build, a commit or a folder; None: without.
         variants: entries of the config that make training faster; those that this build has not are left out.
     """
     common = ["--device", device, "--size", size]
-    table = ["iteration", *common, "--amp", "true", "--methods", "deeprs,best,unet", "--against", against]
+    faster = ["--methods", "deeprs", "--warm_up", "12", "--variants", variants]
+    table = ["iteration", *common, "--amp", "true", "--methods", "deeprs,best,unet"]
+    table += ["--against", against] if against else []
     tests = [str(file) for file in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in file.read_text()]
     steps = {
         "tests": (40, ["pytest", "-q", "-m", "gpu", *tests]),
         "batch_1": (50, [*table, "--batch_size", "1"]),
         "batch_4": (60, [*table, "--batch_size", "4"]),
-        "variants": (75, ["iteration", *common, "--amp", "true", "--methods", "deeprs", "--variants", variants]),
+        "variants": (75, ["iteration", *common, "--amp", "true", *faster]),
         "equality": (55, ["equality", *common, "--variants", variants]),
         "accuracy": (80, ["accuracy", "--max_epochs", "3", "--variants", variants]),
     }
@@ -99,17 +102,22 @@ def main(
         )
     folder = Path(out or os.environ.get("OUT") or ROOT / "output" / "bench-gpu").resolve()
     as_text = size if isinstance(size, str) else ",".join(map(str, size))
-    planned = plan(folder, device, as_text, str(against), variants)
+    planned = plan(folder, device, as_text, None, variants)
     asked = steps.split(",") if isinstance(steps, str) else list(steps)
     chosen = [name for name in asked if name] or list(planned)
     if unknown := [name for name in chosen if name not in planned]:
         raise ValueError(f"--steps '{unknown[0]}': expected some of {', '.join(planned)}.")
     folder.mkdir(parents=True, exist_ok=True)
     summary = {}
-    for name in chosen:
-        summary[name] = run_step(name, *planned[name], folder / "log.txt")
-        logger.info("%s: %s", name, summary[name])
-        write_json(folder / "summary.json", summary)  # after each: the whole may be cut off
+    with ExitStack() as stack:
+        try:
+            planned = plan(folder, device, as_text, str(stack.enter_context(tree_of(str(against)))), variants)
+        except ValueError as error:
+            logger.error("Only this build is measured: %s", error)
+        for name in chosen:
+            summary[name] = run_step(name, *planned[name], folder / "log.txt")
+            logger.info("%s: %s", name, summary[name])
+            write_json(folder / "summary.json", summary)  # after each: the whole may be cut off
     if any(step["result"] != "done" for step in summary.values()):
         raise SystemExit(1)
 
@@ -137,6 +145,8 @@ def run_step(name: str, limit: int, command: Sequence[str], log: Path) -> Mappin
             os.killpg(process.pid, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=5)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             result = "too long"
     return {"result": result, "seconds": round(time.time() - begun, 1), "limit": limit}
 

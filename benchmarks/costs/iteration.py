@@ -39,7 +39,7 @@ from monai.bundle import ConfigParser
 
 from benchmarks import ROOT
 from benchmarks.costs.builds import commit_of, tree_of, write_pairs
-from benchmarks.costs.entries import Entry, count, lay_out, parse_methods, parse_variants, start, take_turns
+from benchmarks.costs.entries import WARM_UP, Entry, count, lay_out, parse_methods, parse_variants, start, take_turns
 from benchmarks.costs.report import processor, row_of, table
 from benchmarks.costs.speed import write_json
 from scripts.phantom.volumes import make_phantoms
@@ -58,6 +58,7 @@ def main(
     amp: bool | str = False,
     device: str = "cpu",
     repeats: int = FEWEST,
+    warm_up: int = WARM_UP,
     variants: str = "",
     against: str | None = None,
     loader: str = "memory",
@@ -76,6 +77,7 @@ def main(
         amp: bfloat16 in the networks.
         device: "cpu" or "cuda".
         repeats: iterations of each that count, at least 15.
+        warm_up: iterations before, which do not count; more where an iteration is captured.
         variants: entries of the config to try as well, ``"channels_last=true;amp=true,batch_size=4"``.
         against: another build to measure as well: a commit, or a folder that holds ``bundle``.
         loader: "memory": pairs that are in memory; "files": the loader of the config, on phantoms.
@@ -100,7 +102,7 @@ def main(
         settings = {"dataset": dataset, "device": device, "loader": loader, "repeats": repeats, **entries}
         commits = {build: commit_of(tree) for build, tree in ready.builds.items()}
         about = {**provenance(device), "commits": commits, "settings": settings, "peaks": peaks}
-        take_turns(able, repeats)
+        take_turns(able, repeats, warm_up)
         write_record(Path(output), about, laid)  # a limit of time may end it while it counts
         count(able, device)
     rows = write_record(Path(output), about, laid)

@@ -31,6 +31,7 @@ COLUMNS = {
     "x floor": "wall_over_floor",
     "peak MiB": "peak_memory_mib",
     "x first": "wall_to_first",
+    "cpu x first": "cpu_to_first",
     "x against": "wall_to_against",
 }
 

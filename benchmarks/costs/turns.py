@@ -72,7 +72,7 @@ class Turns:
                 clock = Clock(self.device)
                 with meter:
                     yield batch
-                row = {**clock.stop(), "data_wait_ms": 1e3 * waited}
+                    row = {**clock.stop(), "data_wait_ms": 1e3 * waited}
                 answer["iterations"].append(row if isinstance(meter, nullcontext) else meter.results())
                 if request.get("losses"):
                     answer["losses"].append({name: float(value) for name, value in self.losses().items()})

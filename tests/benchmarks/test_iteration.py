@@ -183,6 +183,17 @@ def test_a_process_that_fails_is_left_out_with_what_it_said(tmp_path, caplog):
     assert "ended with 1" in entry.left_out and "KeyError: 'nothing'" in entry.left_out
 
 
+def test_what_is_captured_has_the_arithmetic_of_what_is_not(monkeypatch):
+    monkeypatch.setattr(entries, "attempt", lambda entry, step: None)  # nothing is asked of a child
+    plain, captured, other = (
+        entries.Entry("deeprs", "this", "", {"batch_size": size, "compile": compiled})
+        for size, compiled in ((1, False), (1, True), (4, True))
+    )
+    plain.facts = {"flops": 7, "bytes_at_least": 8, "aten_ops": 9}
+    entries.count([plain, captured, other], "cpu")
+    assert captured.facts == {"flops": 7, "bytes_at_least": 8} and other.facts == {}
+
+
 def test_another_commit_is_a_tree_that_is_gone_afterwards():
     if not (ROOT / ".git").exists():
         pytest.skip("not in a clone")
