@@ -21,7 +21,7 @@ CONFIGS = ['$(subst $(space),'$(comma)',$(strip $(abspath bundle/configs/train.y
 export PYTHONPATH := $(CURDIR)/bundle
 
 .DEFAULT_GOAL := help
-.PHONY: help zoo setup demo train pc-reg-rt test test-slow lint docs bench classical-env label-env label-bundle clean dataset-named
+.PHONY: help zoo setup demo train pc-reg-rt test test-slow lint docs bench bench-gpu classical-env label-env label-bundle clean dataset-named
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  %-13s %s\n", $$1, $$2 }'
@@ -76,6 +76,10 @@ docs: $(READY)  ## the documents as a site; a dead link or a missing page fails:
 
 bench: $(READY)  ## speed against MONAI's own losses and warps -> benchmarks/results/speed.json
 	$(PY) -m benchmarks.costs.speed
+
+bench-gpu: OUT ?= output/bench-gpu
+bench-gpu: $(READY)  ## on a CUDA device, in six minutes: its tests, times of iterations, what faster settings change: [OUT=dir] [ARGS=...]
+	$(PY) -m benchmarks.costs.gpu --out "$(OUT)" $(ARGS)
 
 classical-env: $(READY)  ## make .venv-classical: the tools that benchmarks/tools/classical.py compares with
 	$(PY) -m venv .venv-classical

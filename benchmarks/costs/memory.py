@@ -52,10 +52,11 @@ class Kept:
     Attributes:
         now: bytes at present.
         peak: the most there have been.
+        total: all there ever were.
     """
 
     def __init__(self) -> None:
-        self.now = self.peak = 0
+        self.now = self.peak = self.total = 0
         self._holders: Counter[int] = Counter()
         self._hooks = saved_tensors_hooks(lambda tensor: _Held(self, tensor), lambda held: held.tensor)
 
@@ -71,7 +72,9 @@ class Kept:
         address = storage.data_ptr()
         before = self._holders[address]
         self._holders[address] += holders
-        self.now += storage.nbytes() * (bool(self._holders[address]) - bool(before))
+        change = storage.nbytes() * (bool(self._holders[address]) - bool(before))
+        self.now += change
+        self.total += max(0, change)
         self.peak = max(self.peak, self.now)
 
 
