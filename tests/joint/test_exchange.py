@@ -24,27 +24,27 @@ def computed(networks, learning=(), **quantities):
     state = PairState(make_pair(), networks, num_classes=3, learning=learning)
     for name in quantities or ("ddf", "warped_image", "fixed_pred"):
         getattr(state, name)
-    return state
+    return PairState, {name: state.computed(name) for name in PairState.shared if state.computed(name) is not None}
 
 
 def test_a_field_is_given_on_until_registration_moves():
     networks = make_networks()
     exchange = Exchange(networks)
-    state = computed(networks)
-    exchange.take(state, moved={"segmentation"})
+    kind, quantities = computed(networks)
+    exchange.take(kind, quantities, moved={"segmentation"})
     given = exchange.given({"segmentation"})
     assert given.keys() == {"ddf", "warped_image"}  # no prediction: segmentation has moved
-    assert given["ddf"].data_ptr() == state.ddf.data_ptr() and not given["ddf"].requires_grad
-    exchange.take(computed(networks), moved={"registration"})
+    assert given["ddf"].data_ptr() == quantities["ddf"].data_ptr() and not given["ddf"].requires_grad
+    exchange.take(*computed(networks), moved={"registration"})
     assert not exchange.given({"segmentation"})
 
 
 def test_a_field_without_a_graph_teaches_nobody_and_is_computed_again():
     networks = make_networks()
     exchange = Exchange(networks)
-    exchange.take(computed(networks), moved=set())
+    exchange.take(*computed(networks), moved=set())
     assert not exchange.given({"registration"})
-    exchange.take(computed(networks, learning={"registration"}), moved=set())
+    exchange.take(*computed(networks, learning={"registration"}), moved=set())
     assert all(value.requires_grad for value in exchange.given({"registration"}).values())
     assert not any(value.requires_grad for value in exchange.given({"segmentation"}).values())
 
@@ -54,11 +54,11 @@ def test_a_network_that_draws_shares_nothing():
         networks = make_networks()
         networks["registration"].at_half.append(module)
         exchange = Exchange(networks)
-        exchange.take(computed(networks), moved=set())
+        exchange.take(*computed(networks), moved=set())
         assert not exchange.given({"segmentation"})
     networks["registration"].at_half[-1] = nn.Dropout3d(0.0)
     exchange = Exchange(networks)
-    exchange.take(computed(networks), moved=set())
+    exchange.take(*computed(networks), moved=set())
     assert exchange.given({"segmentation"})
 
 

@@ -13,13 +13,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
-from .state import PairState, Shared
+from .state import Shared
 
 
 class Exchange:
@@ -35,11 +36,17 @@ class Exchange:
         self.networks = networks
         self.held: dict[str, tuple[Tensor, Shared]] = {}
 
-    def take(self, state: PairState, moved: Collection[str]) -> None:
-        """Keep what a state has computed, unless a network that it is made by is among those that have moved since."""
-        for name, source in state.shared.items():
-            if (value := state.computed(name)) is not None and all(map(self._repeats, source.made_by)):
-                self.held[name] = (value, source)
+    def take(self, state: Any, quantities: Mapping[str, Tensor], moved: Collection[str]) -> None:
+        """Keep what may be shared, unless a network that it is made by is among those that have moved since.
+
+        Args:
+            state: the class of the state, or a partial of it.
+            quantities: that a group has computed.
+            moved: names of networks.
+        """
+        for name, source in sharing(state).items():
+            if name in quantities and all(map(self._repeats, source.made_by)):
+                self.held[name] = (quantities[name], source)
         self.held = {name: held for name, held in self.held.items() if not held[1].made_by & set(moved)}
 
     def given(self, learning: Collection[str]) -> dict[str, Tensor]:
@@ -56,10 +63,14 @@ class Exchange:
         return name in self.networks and not any(map(_is_drawn, self.networks[name].modules()))
 
 
+def sharing(state: Any) -> Mapping[str, Shared]:
+    """What a state class, or a partial of it, shares; a function that makes a state shares nothing."""
+    return getattr(state.func if isinstance(state, partial) else state, "shared", {})
+
+
 def keeping(state: Any) -> frozenset[str]:
     """Names of the networks whose graph is worth keeping for the next group, where that one teaches them."""
-    shared = getattr(state, "shared", {})
-    return frozenset().union(*(source.taught for source in shared.values()))
+    return frozenset().union(*(source.taught for source in sharing(state).values()))
 
 
 def _is_drawn(module: nn.Module) -> bool:

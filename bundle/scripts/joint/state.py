@@ -96,6 +96,8 @@ class PairState:
         **dict.fromkeys(("moving_label", "fixed_label"), Shared()),
         **dict.fromkeys(("ddf", "warped_image", "warped_label"), Shared(_OF_REGISTRATION, _OF_REGISTRATION)),
     }
+    #: what is drawn on the CPU; None where draws there decide what is computed
+    drawn: ClassVar[Sequence[str] | None] = ("sampling_factor",)
     #: what quantities are made of, as far as it is worth knowing beforehand
     made_of: ClassVar[Mapping[str, Sequence[str]]] = {
         "moving_prob": ["moving_pred"],
@@ -108,6 +110,8 @@ class PairState:
         "agreement": ["warped_moving_prob", "fixed_prob"],
         "alignment_logits": ["warped_image"],
         "sampled_alignment_logits": ["sampled_image"],
+        "sampled_image": ["sampling_factor"],
+        "sampled_label": ["sampling_factor"],
         "confidence": ["alignment_logits"],
         "sampled_confidence": ["sampled_alignment_logits"],
     }

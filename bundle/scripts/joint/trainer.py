@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,12 @@ from monai.engines.utils import IterationEvents
 
 from ..files import processes
 from ..networks.layout import for_processor
-from .exchange import Exchange, keeping
+from .capture import CapturedRunner
+from .compiled import Compiled
+from .exchange import Exchange
+from .groups import Group, GroupRunner, live_terms, weights_of
 from .state import PairState
-from .updates import Term, Update
+from .updates import Update
 from .wiring import check_wiring
 
 
@@ -59,6 +61,8 @@ class JointTrainer(Trainer):
         output: what the engine puts out beside ``loss``: key -> quantity, as the last group that computed it left it;
             a quantity that was not computed is left out.
         postprocessing, key_train_metric, additional_metrics, train_handlers, amp, amp_kwargs: as in MONAI's trainers.
+        compile: compile the networks by ``torch.compile`` for the shapes they meet.
+        cuda_graphs: on a GPU, record what a group launches, and launch it again as one.
         seed: with the epoch, fixes the pairs and the augmentation of that epoch; with the number of the process, where
             there are several, all its random draws.
 
@@ -85,6 +89,8 @@ class JointTrainer(Trainer):
         train_handlers: Sequence | None = None,
         amp: bool = False,
         amp_kwargs: dict | None = None,
+        compile: bool = False,
+        cuda_graphs: bool = False,
         seed: int = 0,
     ) -> None:
         self.networks, self.updates = dict(networks), dict(updates)
@@ -106,6 +112,12 @@ class JointTrainer(Trainer):
         if self.state.device.type == "cpu":
             for network in self.networks.values():
                 for_processor(network)
+        called = (
+            {name: Compiled(network, name) for name, network in self.networks.items()} if compile else self.networks
+        )
+        self.run_group = GroupRunner(called, self.updates, state, self.outputs, self.carry, self._amp_dtype)
+        if cuda_graphs and self.state.device.type == "cuda":
+            self.run_group = CapturedRunner(self.run_group)
         self.state.losses, self.state.best = {}, {}  # raw value and weight of each term; best validation metrics
         # after the handlers, one of which may have resumed a training
         self.add_event_handler(Events.STARTED, lambda: processes.start_alike(self.networks.values(), self.state.epoch))
@@ -150,20 +162,21 @@ class JointTrainer(Trainer):
         batch = self._augment(batch)
         total, carried, losses, output = torch.zeros((), device=self.state.device), {}, {}, {}
         self.state.ddf = None
-        plan = [(group, self._live_terms(group, batch)) for group in self.schedule]
         exchange = Exchange({} if self.carry else self.networks)  # or what is made of the carried would come around it
-        for i, (group, live) in enumerate(plan):
-            taught, next_taught = (self._taught(terms) for _, terms in [*plan, (group, {})][i : i + 2])
-            state = self._make_state(batch, live, {**exchange.given(taught), **carried}, taught, next_taught)
-            sums = {name: self._evaluate(name, terms, state, losses) for name, terms in live.items()}
-            self._learn(group, sums)
-            exchange.take(state, moved=self._taught(group))
-            total = total + sum(loss.detach() for loss in sums.values())
-            carried.update({q: v.detach() for q in self.carry if (v := state.computed(q)) is not None})
-            shown = {key: q for key, q in self.outputs.items() if state.computed(q) is not None}
-            output.update(zip(shown, (v.detach() for v in state.compared(list(shown.values()))), strict=True))
-            if (ddf := state.computed("ddf")) is not None:
-                self.state.ddf = ddf.detach()
+        for names, group in self._groups(batch):
+            for name in names:
+                self.updates[name].optimizer.zero_grad(set_to_none=True)
+            weights = weights_of(group, self.state.iteration)
+            outcome = self.run_group(group, batch, {**exchange.given(group.taught), **carried}, weights)
+            for name in names:
+                self.updates[name].step(taught=name in group.live)
+            exchange.take(self.make_state, outcome.quantities, moved=self._taught(names))
+            losses |= {name: (value, weights[name]) for name, value in outcome.losses.items()}
+            total = total + outcome.total
+            carried |= {q: outcome.quantities[q].detach() for q in self.carry if q in outcome.quantities}
+            output |= outcome.output
+            if "ddf" in outcome.quantities:
+                self.state.ddf = outcome.quantities["ddf"].detach()
         for update in self.updates.values():
             update.advance()
         self.state.losses = losses
@@ -181,64 +194,17 @@ class JointTrainer(Trainer):
         moved = {key: torch.stack([_plain(sample[key]) for sample in samples]) for key in tensors}
         return {**batch, **moved}
 
-    def _live_terms(self, group: Sequence[str], batch: Mapping[str, Any]) -> dict[str, dict[str, Term]]:
-        iteration = self.state.iteration
-        live = {
-            name: {key: term for key, term in self.updates[name].terms.items() if term.is_live(batch, iteration)}
-            for name in group
-        }
-        return {name: terms for name, terms in live.items() if terms}  # an update with nothing to learn sits out
+    def _groups(self, batch: Mapping[str, Any]) -> list[tuple[list[str], Group]]:
+        """Each group of the schedule, with what of it is live."""
+        live = [live_terms(names, self.updates, batch, self.state.iteration) for names in self.schedule]
+        taught = [self._taught(terms) for terms in live] + [frozenset()]
+        parts = zip(self.schedule, live, taught, taught[1:], strict=False)
+        return [(names, Group(i, *of_group)) for i, (names, *of_group) in enumerate(parts)]
 
-    def _taught(self, updates: Iterable[str]) -> set[str]:
+    def _taught(self, updates: Iterable[str]) -> frozenset[str]:
         """Names of the networks that updates move."""
         moving = [self.updates[name].network for name in updates]
-        return {name for name, network in self.networks.items() if any(network is other for other in moving)}
-
-    def _make_state(
-        self,
-        batch: Mapping[str, Any],
-        live: Mapping[str, Mapping[str, Term]],
-        carried: Mapping[str, torch.Tensor],
-        taught: set[str],
-        next_taught: set[str],
-    ) -> PairState:
-        kind = self.make_state.func if isinstance(self.make_state, partial) else self.make_state
-        return self.make_state(
-            batch,
-            self.networks,
-            learning=taught | (keeping(kind) & next_taught),
-            wanted={q for terms in live.values() for term in terms.values() for q in term.quantities},
-            carried=carried,
-            amp_dtype=self._amp_dtype,
-        )
-
-    def _evaluate(
-        self, name: str, terms: Mapping[str, Term], state: PairState, losses: dict[str, tuple[torch.Tensor, float]]
-    ) -> torch.Tensor:
-        total = torch.zeros((), device=self.state.device)
-        for key, term in terms.items():
-            value = term.loss(*state.compared(term.quantities))
-            weight = term.weight_at(self.state.iteration)
-            losses[f"{name}/{key}"] = (value.detach(), weight)
-            total = total + weight * value
-        return total
-
-    def _learn(self, group: Sequence[str], sums: Mapping[str, torch.Tensor]) -> None:
-        for name in group:
-            self.updates[name].optimizer.zero_grad(set_to_none=True)
-        for i, (name, loss) in enumerate(sums.items()):
-            update = self.updates[name]
-            if loss.requires_grad:
-                # terms of one group share graphs, which must live until the last of them has been walked
-                loss.backward(inputs=update.parameters, retain_graph=i + 1 < len(sums))
-            if all(parameter.grad is None for parameter in update.parameters):
-                raise ValueError(
-                    f"updates::{name}: no term depends on the parameters of its network. Its terms read "
-                    f"{sorted({q for term in update.terms.values() for q in term.quantities})}; "
-                    "is one of them in `carry`?"
-                )
-        for name in group:
-            self.updates[name].step(taught=name in sums)
+        return frozenset(name for name, network in self.networks.items() if any(network is other for other in moving))
 
 
 def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:

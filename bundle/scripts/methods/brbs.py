@@ -51,6 +51,8 @@ class TripletState(StyledState):
         arguments, options: as for :class:`scripts.joint.state.PairState`; the batch also holds ``style_image``.
     """
 
+    drawn = None  # which two of the three images are registered
+
     def __init__(
         self,
         *arguments: Any,

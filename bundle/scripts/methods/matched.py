@@ -45,6 +45,8 @@ class MatchedState(PairState):
         args, kwargs: as :class:`scripts.joint.state.PairState`.
     """
 
+    drawn = None  # it optimises until that no longer pays
+
     def __init__(self, *args: Any, matching: Matching, guided: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.matching, self.guided = matching, guided

@@ -1,0 +1,142 @@
+# Copyright 2026 The DeepRS Authors
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#     http://www.apache.org/licenses/LICENSE-2.0
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a GPU is needed for is one class, ``CudaGraph``; here another records, which runs a function again."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from tiny_joint import ALTERNATING, NUM_CLASSES, make_networks, make_pair, make_trainer, make_updates, weights
+
+from scripts.joint.capture import BEFORE, CapturedRunner
+from scripts.joint.groups import GroupRunner
+from scripts.joint.sampling import UniformScale
+from scripts.joint.state import PairState
+from scripts.methods.brbs import TripletState
+from scripts.methods.perception import GuidedState
+from scripts.networks.registration import VoxelMorph2
+
+SCHEDULE = (*ALTERNATING, ("segmentation",))
+
+
+class Again:
+    """Runs a function again, and writes what comes out where it was the first time, as a replayed graph does."""
+
+    def __init__(self, compute):
+        self.compute, self.result, self.replays = compute, None, 0
+
+    def replay(self):
+        self.replays += 1
+        new = self.compute()
+        if self.result is None:
+            self.result = new
+            return
+        for old, now in zip(flat(self.result), flat(new), strict=True):
+            old.copy_(now)
+
+
+def flat(result):
+    outcome, grads = result
+    values = [*outcome.losses.values(), outcome.total, *outcome.quantities.values(), *outcome.output.values(), *grads]
+    return [value for value in values if value is not None]
+
+
+class Recorder:
+    def __init__(self):
+        self.made = []
+
+    def __call__(self, compute):
+        self.made.append(Again(compute))
+        return self.made[-1]
+
+
+def trained(record=None, iterations=BEFORE + 4, labels=lambda i: ("moving",), state=PairState, **timing):
+    torch.manual_seed(0)
+    networks = make_networks()
+    updates = make_updates(networks, optimizer=partial(torch.optim.Adam, lr=0.01), **timing)
+    batches = [make_pair(labels(i), seed=i) for i in range(iterations)]
+    trainer = make_trainer(
+        networks, updates, batches, SCHEDULE, state={"sampling": UniformScale()}, output={"image": "sampled_image"}
+    )
+    if record is not None:
+        trainer.run_group = CapturedRunner(trainer.run_group, record)
+    torch.manual_seed(1)
+    losses = []
+    handler = lambda: losses.append({k: (float(v), w) for k, (v, w) in trainer.state.losses.items()})  # noqa: E731
+    trainer.add_event_handler("ITERATION_COMPLETED", handler)
+    trainer.run()
+    return networks, losses
+
+
+def check_equal(record, **options):
+    networks, losses = trained(**options)
+    again, recorded = trained(record, **options)
+    assert len(losses) == len(recorded)
+    for expected, found in zip(losses, recorded, strict=True):
+        assert found.keys() == expected.keys()
+        for name, (value, weight) in expected.items():
+            assert found[name] == (pytest.approx(value, rel=1e-5, abs=1e-7), weight), name
+    for name in networks:
+        torch.testing.assert_close(weights(again[name]), weights(networks[name]), rtol=1e-5, atol=1e-6)
+
+
+def test_recorded_groups_learn_what_groups_learn():
+    record = Recorder()
+    check_equal(record)
+    assert [made.replays for made in record.made] == [4] * len(SCHEDULE)
+
+
+def test_terms_that_start_later_are_recorded_anew_and_weights_that_grow_are_followed():
+    record = Recorder()
+    check_equal(record, iterations=2 * BEFORE + 5, region={"start": BEFORE + 2, "ramp": 4}, weak={"ramp": 100})
+    assert len(record.made) == len(SCHEDULE) + 1  # the group of registration twice
+
+
+def test_pairs_of_other_labels_are_recorded_apart():
+    record = Recorder()
+    check_equal(record, iterations=2 * BEFORE + 4, labels=lambda i: ("moving",) if i % 2 else ())
+    # a discriminator and a registration for each kind, as their pairs differ in what they hold; segmentation for one
+    assert len(record.made) == 2 + 2 + 2
+
+
+def test_where_recording_fails_training_goes_on_and_says_so_once(caplog):
+    def fail(compute):
+        raise RuntimeError("no such device")
+
+    check_equal(fail)
+    assert [record.message for record in caplog.records if "cuda_graphs" in record.message] == [
+        "cuda_graphs: recording failed, and training goes on without: no such device"
+    ]
+
+
+def test_a_state_whose_draws_decide_is_refused():
+    networks = make_networks()
+    runner = GroupRunner(networks, {}, partial(TripletState, num_classes=NUM_CLASSES), {})
+    with pytest.raises(ValueError, match="TripletState decides on the CPU"):
+        CapturedRunner(runner)
+
+
+@pytest.mark.parametrize("kind", [PairState, GuidedState])
+def test_no_group_waits_for_the_device(kind):
+    """A tensor of the meta device has no value: whatever asks for one fails."""
+    networks = make_networks()
+    if kind is GuidedState:
+        networks["registration"] = VoxelMorph2((4, 4), (4, 4, 4), half_resolution=True, in_channels=NUM_CLASSES)
+    networks = {name: network.to("meta") for name, network in networks.items()}
+    batch = {name: value.to("meta") for name, value in make_pair().items()}
+    trainer = make_trainer(networks, make_updates(networks), [], SCHEDULE, device="meta")
+    trainer.state.iteration = 1
+    runner = GroupRunner(networks, trainer.updates, partial(kind, num_classes=NUM_CLASSES), {"image": "sampled_image"})
+    for _, group in trainer._groups(batch):
+        outcome = runner(group, batch, {}, {f"{name}/{term}": 1.0 for name in group.live for term in group.live[name]})
+        assert outcome.losses and all(value.is_meta for value in outcome.losses.values())
