@@ -33,9 +33,9 @@ from .sizes import check_multiple
 class DenseBiasNet(nn.Module):
     """A U-Net of two layers a level, with dense biased connections instead of skips (DBN).
 
-    A layer is a convolution of 3 voxels, group norm (groups of four channels) and ReLU. It sees the layer before it in
-    full and, of each one before that, a bias: ``bias_channels`` maps that a convolution of 1 voxel makes of its output
-    (MedIA), brought to the resolution of the layer by max-pooling or linear upsampling (MICCAI 2019; MedIA learns it).
+    A layer is a convolution of 3 voxels, instance norm and ReLU (the authors have group norm). It sees the layer before
+    it in full and, of each one before that, a bias: ``bias_channels`` maps that a convolution of 1 voxel makes of its
+    output (MedIA), brought to the resolution of the layer by max-pooling or linear upsampling (MICCAI 2019).
 
     Args:
         in_channels: channels of the image.
@@ -72,7 +72,7 @@ class DenseBiasNet(nn.Module):
             width = widths[number] + bias_channels * max(number - 1, 0)
             if prior_channels is not None and self.reads_prior[number]:
                 width += prior_channels[level]
-            layers.append(_layer(width, channels[level]))
+            layers.append(Convolution(3, width, channels[level], act="RELU", norm="INSTANCE"))
         self.layers = nn.ModuleList(layers)
         # the last layer sees the one before it in full, and nothing sees the last one
         biases: list[nn.Module] = [nn.Conv3d(width, bias_channels, kernel_size=1) for width in widths[1:-2]]
@@ -157,11 +157,6 @@ class PriorDenseBiasNet(nn.Module):
     def restore(self, image: torch.Tensor) -> torch.Tensor:
         """What the autoencoder makes of images (B, in_channels, D, H, W), of the same shape."""
         return self.prior(image)
-
-
-def _layer(in_channels: int, out_channels: int) -> nn.Module:
-    norm = ("group", {"num_groups": max(out_channels // 4, 1)})
-    return Convolution(3, in_channels, out_channels, act="RELU", norm=norm)
 
 
 def _coarser(features: torch.Tensor, levels: int) -> torch.Tensor:
