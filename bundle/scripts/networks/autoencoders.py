@@ -97,7 +97,7 @@ class CoarseVAE(nn.Module):
         self,
         channels_of_volume: int,
         spatial_size: Sequence[int],
-        latent_size: int = 64,
+        latent_size: int = 32,
         channels: Sequence[int] = (16, 32),
         pool: int = 2,
     ) -> None:
