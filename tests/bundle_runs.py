@@ -65,6 +65,9 @@ TINY: dict[str, Any] = {
 TINY_SIZES: dict[str, dict[str, Any]] = {
     "FCN": {"network_def::channels": [4, 8]},
     "SegNet": {"network_def::channels": [4, 8]},
+    "ReconstructingUNet": {"network_def::channels": [4, 8]},
+    "DenseBiasNet": {"network_def::channels": [4, 8]},
+    "PriorDenseBiasNet": {"network_def::channels": [4, 8], "network_def::prior_channels": [4, 4]},
     "LastOutput": {"network_def::network::features": [8] * 6},
     "Padded": {  # V-Net: of one size, with batch norm, which at the bottom needs more than one voxel
         "batch_size": 2,

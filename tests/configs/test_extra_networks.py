@@ -26,6 +26,10 @@ EXTRA = {
     "cps": "second_segmentation",
     "cyclemorph": "backward_registration",
     "data_aug": "appearance",
+    "lt_net": "image_discriminator",
+    "vae_aug": "shape_vae",
+    "massl": "segmentation",
+    "dpa_dbn": "segmentation",
 }
 
 
@@ -49,7 +53,7 @@ def test_only_the_exported_networks_are_evaluated(recipe, phantoms, tmp_path):
     assert {task for task in ("segmentation", "registration") if task in metrics} == set(tasks)
 
 
-@pytest.mark.parametrize("recipe", ["ua_mt", "cps"])
+@pytest.mark.parametrize("recipe", ["ua_mt", "cps", "massl", "dpa_dbn", "vae_aug"])
 def test_a_resumed_training_equals_one_that_was_not_interrupted(recipe, phantoms, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     plan = {"total_iterations": 4}  # one plan for all, or schedules and ramps would differ

@@ -10,8 +10,8 @@
 # limitations under the License.
 
 """The terms of the papers as functions of tensors: local NCC, MIND-SSC, smoothness, Equation 1 (`confidence`), Equation
-2 (`region`), the adversarial ones, cross-entropy, consistency. It never imports networks or states: a loss is given
-what it compares."""
+2 (`region`), the adversarial ones, cross-entropy, consistency, reconstruction. It never imports networks or states: a
+loss is given what it compares."""
 
 from .. import lazily
 
@@ -22,6 +22,7 @@ __getattr__, __all__ = lazily(
     consistency=["BidirectionalConsistency", "MixMisalignment", "SemanticConsistency"],
     cross_entropy=["WarpedCrossEntropy"],
     local_ncc=["LocalNCC"],
+    reconstruction=["AttentionReconstruction", "StandardNormalDivergence"],
     region=["RegionConstraint"],
     self_similarity=["MINDSSC"],
     smoothness=["Smoothness"],

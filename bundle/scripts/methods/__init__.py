@@ -16,12 +16,15 @@ from .. import lazily
 
 __getattr__, __all__ = lazily(
     __name__,
+    autoencoding=["DenoisingState", "ReconstructionState"],
     brbs=["TripletState"],
     cyclemorph=["CycleState"],
     deepatlas=["AnatomyState"],
+    label_transfer=["LabelTransferState"],
     learned_augmentation=["AppearanceSmoothness", "LearnedAugmentationState"],
     matched=["MatchedState"],
     perception=["GuidedState", "PerceptionState", "RegionalAgreement", "RegionalNCC"],
+    variational=["DeformationSamplingState"],
     voting=["Confidenced", "Reviewed", "VotedSegmentation", "voted", "with_votes"],
     semi_supervised=["CertainConsistency", "CrossPseudoState", "MeanTeacherState"],
 )

@@ -16,7 +16,9 @@ from .. import lazily
 
 __getattr__, __all__ = lazily(
     __name__,
+    autoencoders=["CoarseVAE", "ReconstructingUNet"],
     baselines=["AppearanceNetwork", "FCN", "LastOutput", "Padded", "SegNet"],
+    dense_bias=["DenseBiasNet", "PriorDenseBiasNet"],
     discriminator=["PairDiscriminator"],
     inferers=["MovedCopiesInferer"],
     pretrained=["start_from"],

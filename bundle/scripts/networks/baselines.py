@@ -25,7 +25,7 @@ from torch import nn
 from .sizes import check_multiple, required_multiple
 
 
-def _two_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
+def two_convolutions(in_channels: int, out_channels: int) -> nn.Sequential:
     """Two convolutions of 3 voxels, each with instance norm and ReLU."""
     widths = [in_channels, out_channels, out_channels]
     return nn.Sequential(
@@ -52,9 +52,9 @@ class FCN(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, channels: Sequence[int] = (16, 32, 64, 128)) -> None:
         super().__init__()
-        self.multiple = _halvings("FCN", channels)
+        self.multiple = halvings("FCN", channels)
         inputs = [in_channels, *channels]
-        self.levels = nn.ModuleList(_two_convolutions(i, o) for i, o in zip(inputs, channels, strict=False))
+        self.levels = nn.ModuleList(two_convolutions(i, o) for i, o in zip(inputs, channels, strict=False))
         self.scores = nn.ModuleList(nn.Conv3d(width, out_channels, kernel_size=1) for width in channels[1:])
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -69,8 +69,8 @@ class FCN(nn.Module):
             scores.append(score(features[depth]))
         total = scores.pop()
         while scores:
-            total = _double(total) + scores.pop()
-        return _double(total)
+            total = double(total) + scores.pop()
+        return double(total)
 
 
 class SegNet(nn.Module):
@@ -91,13 +91,13 @@ class SegNet(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, channels: Sequence[int] = (16, 32, 64, 128)) -> None:
         super().__init__()
-        self.multiple = _halvings("SegNet", channels)
+        self.multiple = halvings("SegNet", channels)
         inputs = [in_channels, *channels]
-        self.encoder = nn.ModuleList(_two_convolutions(i, o) for i, o in zip(inputs, channels, strict=False))
+        self.encoder = nn.ModuleList(two_convolutions(i, o) for i, o in zip(inputs, channels, strict=False))
         # before it is unpooled, a map needs the width of the level whose indices it is unpooled with
         upwards = list(zip(channels[1:], channels, strict=False))[::-1]
         self.narrow = nn.ModuleList(Convolution(3, i, o, act="RELU", norm="INSTANCE") for i, o in upwards)
-        self.decoder = nn.ModuleList(_two_convolutions(o, o) for _, o in upwards)
+        self.decoder = nn.ModuleList(two_convolutions(o, o) for _, o in upwards)
         self.score = nn.Conv3d(channels[0], out_channels, kernel_size=1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -190,12 +190,12 @@ class LastOutput(nn.Module):
         return self.network(image)[-1]
 
 
-def _halvings(name: str, channels: Sequence[int]) -> int:
+def halvings(name: str, channels: Sequence[int]) -> int:
     """What every side must be a multiple of for a network with that many levels."""
     if len(channels) < 2:
         raise ValueError(f"{name}: a network needs at least two levels, got channels={list(channels)}.")
     return 2 ** (len(channels) - 1)
 
 
-def _double(scores: torch.Tensor) -> torch.Tensor:
+def double(scores: torch.Tensor) -> torch.Tensor:
     return F.interpolate(scores, scale_factor=2.0, mode="trilinear")
