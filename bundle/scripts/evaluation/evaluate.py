@@ -37,6 +37,7 @@ from ..files.output_folder import OutputFolder
 from ..files.tables import write_csv
 from ..files.writing import write_json
 from ..joint.state import PairState
+from ..networks.memory import remembering
 from ..pictures.orientation import VIEWS, checked_view
 from ..registration.pair import (
     Registered,
@@ -121,6 +122,7 @@ class Evaluation:
         self.cases, self.output = cases, OutputFolder(output_dir, overwrite)
         self.preprocessing, self.postprocessing = preprocessing, postprocessing
         self.networks, self.state, self.inferer, self.tasks = dict(networks), state, inferer, checked_tasks(tasks)
+        self.remembering = remembering(self.networks)  # for pairs: copies that an inferer moves do not come again
         self.test_pairs, self.max_pairs, self.seed = test_pairs, max_pairs, seed
         self.view = checked_view(view)
         self.report, self.provenance, self.refinement = report, dict(provenance or {}), refinement
@@ -286,7 +288,7 @@ class Evaluation:
         return rows, [] if self.landmarks is None else self.landmarks.score(result, moving, fixed)
 
     def _register(self, moving: Subject, fixed: Subject) -> Registered:
-        return register_pair(moving, fixed, self.networks, self.state, self.device, self.amp_dtype, self.refinement)
+        return register_pair(moving, fixed, self.remembering, self.state, self.device, self.amp_dtype, self.refinement)
 
     def _score_field(self, result: Registered, moving: Subject, fixed: Subject) -> list[dict[str, Any]]:
         if moving.label is None or fixed.label is None:  # there are landmarks, else it would have been refused

@@ -19,6 +19,7 @@ __getattr__, __all__ = lazily(
     baselines=["AppearanceNetwork", "FCN", "LastOutput", "Padded", "SegNet"],
     discriminator=["PairDiscriminator"],
     inferers=["MovedCopiesInferer"],
+    memory=["remembering"],
     pretrained=["start_from"],
     registration=["VoxelMorph2", "RegistrationUNet"],
     sizes=["required_multiple", "single_voxel_side", "check_multiple"],

@@ -84,8 +84,11 @@ class Refinement:
             known = {name: first.computed(name) for name in first.quantities()}
             known = {name: value for name, value in known.items() if value is not None and not value.requires_grad}
             optimizer = torch.optim.Adam([velocity], lr=self.learning_rate)
-            for _ in range(self.steps):
-                state = make_state(carried={**known, **pair.of_field(_moved(start, velocity))}, sampling=None)
+            for step in range(self.steps):
+                if step == 0:
+                    state = first
+                else:
+                    state = make_state(carried={**known, **pair.of_field(_moved(start, velocity))}, sampling=None)
                 loss = sum(term.weight * _value(term, state) for term in terms.values())
                 # of the sum over the voxels: on large volumes the gradient of their mean would drown in Adam's eps
                 (velocity.grad,) = torch.autograd.grad(loss * start[:, 0].numel(), velocity)
