@@ -18,6 +18,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from .passes import passed
+
 REMEMBERED = 2**30  # bytes of answers
 
 
@@ -33,6 +35,7 @@ class Remembering(nn.Module):
 
     def __init__(self, network: nn.Module, bytes_kept: int = REMEMBERED) -> None:
         super().__init__()
+        self.train(network.training)
         self.network, self.bytes_kept = network, bytes_kept
         self._known: OrderedDict[tuple, Tensor] = OrderedDict()
         self._bytes = 0
@@ -45,7 +48,7 @@ class Remembering(nn.Module):
         answers = {key: self._known[key] for key in keys if key in self._known}
         if new := {key: image for key, image in zip(keys, images, strict=True) if key not in answers}:
             with torch.no_grad():
-                answers |= zip(new, self.network(torch.stack(list(new.values()))).unbind(), strict=True)
+                answers |= zip(new, passed(self.network, torch.stack(list(new.values()))).unbind(), strict=True)
         for key in keys:
             self._remember(key, answers[key])
         return torch.stack([answers[key] for key in keys])
