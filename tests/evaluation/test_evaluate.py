@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from monai.bundle import ConfigParser
 from nibabel.orientations import axcodes2ornt, ornt_transform
-from tiny_networks import CONFIGS
+from tiny_networks import CONFIGS, ByBrightness, SameShift
 
 SPACING = np.diag([2.0, 2.0, 2.0, 1.0])
 LABELS = {"10": "cube", "250": "slab"}
@@ -280,6 +280,25 @@ def test_the_kept_volumes_know_where_they_lie_in_the_patient(dataset, codes):
             found = nib.affines.apply_affine(example["affine"], voxels.mean(axis=0))
             assert "".join(nib.aff2axcodes(example["affine"])) == ("RAS" if "segmentation" in name else codes)
             assert np.abs(found - slab)[1:].max() < 2.1 and abs(found[0] - slab[0]) < 4.1  # which case, and the crop
+
+
+def test_in_all_pairs_of_n_cases_each_is_segmented_once_and_no_pair_is_registered_again(dataset, monkeypatch):
+    asked = {"S": 0, "R": 0}
+
+    def counting(name: str, forward):
+        def counted(self, image, *others):
+            asked[name] += 1
+            return forward(self, image, *others)
+
+        return counted
+
+    monkeypatch.setattr(ByBrightness, "forward", counting("S", ByBrightness.forward))
+    monkeypatch.setattr(SameShift, "forward", counting("R", SameShift.forward))
+    folder = dataset({"a": classes(), "b": classes(1), "c": classes(-2)})
+    state = {"_target_": "scripts.methods.GuidedState", "_mode_": "callable", "num_classes": 3}
+    evaluate(folder, {"segmentation": READS_BRIGHTNESS, "registration": STAY}, state=state)
+    # S: three cases for their scores, then two and one for the pairs; R: six pairs; nothing for the pictures
+    assert asked == {"S": 3 + 2, "R": 6}
 
 
 def test_a_test_list_that_is_empty_and_no_pairs_is_an_error_that_says_so(dataset, write_json):

@@ -21,6 +21,7 @@ from geometries import OBLIQUE, PERMUTED, affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scripts.fields import placement
 from scripts.fields.placement import affine_of_itk, corners_apart, place_nifti, shear_of, without_shear
 from scripts.fields.volumes import write_volume
 
@@ -125,3 +126,10 @@ def test_shear_is_the_cosine_between_axes_and_can_be_taken_out():
     np.testing.assert_allclose(np.linalg.norm(straight[:3, :3], axis=0), [1, 1.25, 1])
     assert shear_of(np.array(OBLIQUE[0])) < 1e-12 and shear_of(np.diag([1.0, 0, 1, 1])) == np.inf
     torch.testing.assert_close(torch.from_numpy(without_shear(np.array(PERMUTED[1]))), PERMUTED[1])
+
+
+def test_itk_is_asked_once_about_a_header_and_what_it_said_stays(monkeypatch):
+    header = nib.Nifti1Image(np.zeros((2, 3, 4), np.uint8), np.diag([2.0, 3.0, 5.0, 1.0])).header
+    place_nifti(header).itk[:] = 0  # of a copy
+    monkeypatch.setattr(placement.sitk, "ImageFileReader", None)
+    assert np.allclose(place_nifti(header).itk, np.diag([2.0, 3.0, 5.0, 1.0]))

@@ -357,7 +357,10 @@ def test_the_last_pair_is_seen_without_augmentation_by_the_networks_in_evaluatio
     pair = trainer.last_pair()
     assert torch.equal(pair.moving_image, batches[1]["moving_image"])
     with torch.no_grad():
-        assert torch.equal(pair.ddf, networks["registration"](pair.moving_image, pair.fixed_image))
-        assert torch.equal(pair.fixed_pred, networks["segmentation"](pair.fixed_image))
-        assert torch.equal(pair.alignment_logits, networks["discriminator"](pair.warped_image, pair.fixed_image))
+        close = partial(
+            torch.testing.assert_close, atol=1e-5, rtol=0
+        )  # a batch of two rounds otherwise than one of one
+        close(pair.ddf, networks["registration"](pair.moving_image, pair.fixed_image))
+        close(pair.fixed_pred, networks["segmentation"](pair.fixed_image))
+        close(pair.alignment_logits, networks["discriminator"](pair.warped_image, pair.fixed_image))
     assert not any(network.training for network in networks.values())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.networks.nets import UNet
 
 from scripts.networks.inferers import MovedCopiesInferer
 
@@ -44,9 +45,26 @@ def test_what_is_said_of_a_copy_is_brought_back_to_where_it_came_from(amp):
     torch.testing.assert_close(averaged[INSIDE], plain[INSIDE], atol=1e-4, rtol=0)
 
     seen = []
-    MovedCopiesInferer(copies=6)(ramp(), lambda image: seen.append(image) or by_brightness(image))
+    MovedCopiesInferer(copies=6)(ramp(), lambda images: seen.extend(images) or by_brightness(images))
     assert len(seen) == 7
     assert all((copy - ramp())[INSIDE].abs().max() > 0.02 for copy in seen[1:])  # they had been moved
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3, 12])
+def test_copies_in_batches_say_what_they_say_one_by_one(copies, monkeypatch):
+    sizes = []
+    network = UNet(3, 1, 2, channels=(4, 8), strides=(2,), norm="INSTANCE").eval()
+
+    def counted(images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        return network(images)
+
+    with torch.no_grad():
+        together = MovedCopiesInferer(copies)(ramp(), counted).exp()
+        assert sum(sizes) == copies + 1 and set(sizes) <= {2, 3}  # never one alone
+        monkeypatch.setattr("scripts.networks.inferers.COPIES_AT_ONCE", 1)
+        alone = MovedCopiesInferer(copies)(ramp(), network).exp()
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
 def test_what_differs_between_copies_averages_out():

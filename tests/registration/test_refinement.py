@@ -89,6 +89,25 @@ def test_refining_by_similarity_alone_does_not_fold():
     assert (refined.ddf - pair.ddf).abs().max() > 1
 
 
+def test_every_step_makes_one_state_and_the_end_another():
+    pair, make = makers()
+    made = []
+
+    def counted(**options):
+        made.append(options)
+        return make(**options)
+
+    Refinement({"similarity": SIMILARITY}, 4)(pair, counted)
+    assert len(made) == 5
+
+
+@pytest.mark.parametrize("steps, squarings", [(1, 1), (20, 3), (200, 7)])
+def test_the_further_a_refinement_may_go_the_finer_its_velocity_is_followed(steps, squarings):
+    refinement = Refinement({}, steps, learning_rate=0.05)
+    assert refinement._squarings() == squarings
+    assert steps * 0.05 / 2 / 2**squarings <= 1 / 16
+
+
 @pytest.mark.parametrize("size", [(16, 16, 16), (15, 17, 11)])
 def test_fields_of_any_size_are_refined(size):
     image = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0))

@@ -37,6 +37,7 @@ from ..files.output_folder import OutputFolder
 from ..files.tables import write_csv
 from ..files.writing import write_json
 from ..joint.state import PairState
+from ..networks.memory import remembering
 from ..pictures.orientation import VIEWS, checked_view
 from ..registration.pair import (
     Registered,
@@ -60,6 +61,7 @@ logger = logging.getLogger(__name__)
 
 SUBJECTS_IN_MEMORY = 2**32  # bytes that the subjects of pairs may take, which come again and again
 BYTES_OF_VOXEL = 5  # an image in float32, and a label
+RESULTS_IN_MEMORY = 2**30  # bytes of segmentations and fields, of which a few are shown in the end
 
 
 class Evaluation:
@@ -121,10 +123,12 @@ class Evaluation:
         self.cases, self.output = cases, OutputFolder(output_dir, overwrite)
         self.preprocessing, self.postprocessing = preprocessing, postprocessing
         self.networks, self.state, self.inferer, self.tasks = dict(networks), state, inferer, checked_tasks(tasks)
+        self.remembering = remembering(self.networks)  # for pairs: copies that an inferer moves do not come again
         self.test_pairs, self.max_pairs, self.seed = test_pairs, max_pairs, seed
         self.view = checked_view(view)
         self.report, self.provenance, self.refinement = report, dict(provenance or {}), refinement
         self.landmarks = None if landmarks is None else Landmarks(landmarks, coordinates)
+        self.kept: dict[Any, torch.Tensor] = {}
         self.missing: dict[str, Collection[int]] = {}  # case -> classes that were not drawn in it
         self.device, self.amp_dtype = device, torch.bfloat16 if amp else None
 
@@ -224,12 +228,15 @@ class Evaluation:
 
     def _score_segmentation(self, case: Mapping[str, str]) -> list[dict[str, Any]]:
         subject = self._load(case)
-        scores = self._score(self._segment(subject), subject)
+        pred = self._segment(subject)
+        self._keep(subject.case, pred.to(torch.uint8))
+        scores = self._score(pred, subject)
         return [{"case": subject.case, **row} for row in scores]
 
     def _segmentation_example(self, dice: float, case: Mapping[str, str]) -> dict[str, Any]:
         subject = self._load(case)
-        return segmentation_example(subject, self._segment(subject), dice, self.cases.num_classes)
+        pred = self._segment(subject) if subject.case not in self.kept else self.kept[subject.case]
+        return segmentation_example(subject, pred, dice, self.cases.num_classes)
 
     @torch.no_grad()
     def _segment(self, subject: Subject) -> torch.Tensor:
@@ -272,6 +279,7 @@ class Evaluation:
     def _score_registration(self, moving: Subject, fixed: Subject) -> tuple[list[dict], list[dict]]:
         """A row for each structure of a pair, and one for each of its landmarks."""
         result = self._register(moving, fixed)
+        self._keep((moving.case, fixed.case), result.ddf)
         scores = self._score_field(result, moving, fixed)
         before = self._score_field(replace(result, ddf=torch.zeros_like(result.ddf), match=None), moving, fixed)
         extra = {
@@ -285,8 +293,13 @@ class Evaluation:
         rows = [{**names, **row, **nothing, **extra} for row, nothing in zip(scores, identity, strict=True)]
         return rows, [] if self.landmarks is None else self.landmarks.score(result, moving, fixed)
 
-    def _register(self, moving: Subject, fixed: Subject) -> Registered:
-        return register_pair(moving, fixed, self.networks, self.state, self.device, self.amp_dtype, self.refinement)
+    def _register(self, moving: Subject, fixed: Subject, ddf: torch.Tensor | None = None) -> Registered:
+        settings = self.remembering, self.state, self.device, self.amp_dtype, self.refinement
+        return register_pair(moving, fixed, *settings, ddf=ddf)
+
+    def _keep(self, key: Any, result: torch.Tensor) -> None:
+        if sum(kept.nbytes for kept in self.kept.values()) + result.nbytes <= RESULTS_IN_MEMORY:
+            self.kept[key] = result
 
     def _score_field(self, result: Registered, moving: Subject, fixed: Subject) -> list[dict[str, Any]]:
         if moving.label is None or fixed.label is None:  # there are landmarks, else it would have been refused
@@ -297,7 +310,7 @@ class Evaluation:
 
     def _pair_example(self, dice: float, identity_dice: float, moving_case: dict, fixed_case: dict) -> dict[str, Any]:
         moving, fixed = self._load(moving_case), self._load(fixed_case)
-        result = self._register(moving, fixed)
+        result = self._register(moving, fixed, self.kept.get((moving.case, fixed.case)))
         return pair_example(result, moving, fixed, self.cases.num_classes, dice, identity_dice)
 
     def _score(self, pred: torch.Tensor, subject: Subject, *others: Subject) -> list[dict[str, Any]]:

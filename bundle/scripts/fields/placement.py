@@ -23,6 +23,7 @@ import itertools
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -182,9 +183,15 @@ def _by_itk(header: Any) -> np.ndarray | None:
     for name in _GEOMETRY:
         bare[name] = header[name]
     bare["vox_offset"], bare["magic"] = 352, b"n+1"
+    affine = _read_by_itk(bare.binaryblock)
+    return None if affine is None else affine.copy()
+
+
+@lru_cache(maxsize=1024)  # a file is read several times
+def _read_by_itk(header: bytes) -> np.ndarray | None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "header.nii"
-        path.write_bytes(bare.binaryblock + bytes(4))
+        path.write_bytes(header + bytes(4))
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
         try:

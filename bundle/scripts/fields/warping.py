@@ -27,6 +27,8 @@ import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
 
+from . import trilinear
+
 CLASSES_AT_ONCE = 4
 
 
@@ -59,6 +61,8 @@ def warp(image: torch.Tensor, ddf: torch.Tensor, mode: str = "bilinear", padding
             "label with mode 'bilinear', or give `ddf.detach()` where the field is not to learn."
         )
     image, ddf = _floating(image, ddf)
+    if mode == "bilinear" and trilinear.applies(image, ddf):
+        return trilinear.sample(image, ddf, padding_mode)
     identity, scale = _identity_grid(tuple(ddf.shape[2:]), ddf.device, ddf.dtype)
     with torch.autocast(ddf.device.type, enabled=False):
         # grid_sample wants the coordinates last, the last array axis first

@@ -25,6 +25,7 @@ from monai.networks.utils import one_hot
 
 from ..fields.warping import warp_together
 from ..losses.partial_labels import merge_unknown, partial_one_hot
+from ..networks.passes import passed
 from .sampling import Identity
 
 #: predictions of the segmentation network and the image each is made of
@@ -348,7 +349,7 @@ class PairState:
             torch.set_grad_enabled(torch.is_grad_enabled() and taught),
             torch.autocast(device, dtype=self.amp_dtype, enabled=self.amp_dtype is not None),
         ):
-            output = getattr(self.networks[name], method)(*inputs)
+            output = passed(self.networks[name], *inputs, method=method)
         return output if self.amp_dtype is None else output.float()
 
     def _with_parts(self, names: Collection[str]) -> set[str]:

@@ -21,6 +21,7 @@ __getattr__, __all__ = lazily(
     dense_bias=["DenseBiasNet", "PriorDenseBiasNet"],
     discriminator=["PairDiscriminator"],
     inferers=["MovedCopiesInferer"],
+    memory=["remembering"],
     pretrained=["start_from"],
     registration=["VoxelMorph2", "RegistrationUNet"],
     sizes=["required_multiple", "single_voxel_side", "check_multiple"],

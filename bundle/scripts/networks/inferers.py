@@ -21,12 +21,15 @@ from monai.networks.layers import AffineTransform
 from monai.transforms.utils import create_rotate, create_scale, create_translate
 from torch import Tensor
 
+COPIES_AT_ONCE = 2  # in float32 PyTorch's convolutions of one small volume are slow on CPUs; more gain nothing there
+
 
 class MovedCopiesInferer(Inferer):
     """Averages what a network says of the volume and of slightly moved copies of it, each brought back.
 
     What is random in a prediction differs between copies and averages out (test-time augmentation). The moves are drawn
-    once, from ``seed``, so the same volume always gets the same prediction. With no copies it is one plain pass.
+    once, from ``seed``, so the same volume always gets the same prediction. With no copies it is one plain pass. The
+    network sees two or three copies at a time, as a batch, whose members it must treat alone, as with instance norm.
 
     Args:
         copies: how many, beside the volume itself.
@@ -60,11 +63,15 @@ class MovedCopiesInferer(Inferer):
         Returns:
             Logarithms of the mean class probabilities, (B, K, D, H, W): logits like any others.
         """
-        mean = network(inputs, *args, **kwargs).float().softmax(dim=1)
-        for move in self.moves:
-            probability = network(_moved(inputs, move), *args, **kwargs).float().softmax(dim=1)
-            mean = mean + _moved(probability, torch.linalg.inv(move))
-        return (mean / (len(self.moves) + 1)).clamp_min(1e-7).log()
+        moves = [None, *self.moves]
+        groups = max(len(moves) // COPIES_AT_ONCE, 1)  # none has a single copy, unless there is no other
+        total = 0.0
+        for group in (moves[first::groups] for first in range(groups)):
+            copies = torch.cat([inputs if move is None else _moved(inputs, move) for move in group])
+            probabilities = network(copies, *args, **kwargs).float().softmax(dim=1).chunk(len(group))
+            for probability, move in zip(probabilities, group, strict=True):
+                total = total + (probability if move is None else _moved(probability, torch.linalg.inv(move)))
+        return (total / len(moves)).clamp_min(1e-7).log()
 
 
 def _move(angles: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

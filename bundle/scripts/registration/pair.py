@@ -129,6 +129,7 @@ def register_pair(
     device: torch.device | str = "cpu",
     amp_dtype: torch.dtype | None = None,
     refinement: Refinement | None = None,
+    ddf: torch.Tensor | None = None,
 ) -> Registered:
     """Register ``moving`` onto ``fixed``; where a registration network is missing, centre onto centre (no field).
 
@@ -140,19 +141,20 @@ def register_pair(
         device: where the networks are.
         amp_dtype: type of the networks under autocast, or None.
         refinement: improves the field of this pair.
+        ddf: what registering this pair has given before, (1, 3, D, H, W): its state is made anew, and no more.
 
     Returns:
         The field and its state.
     """
     batch = {"moving_image": moving.network, "fixed_image": fixed.network}
     batch = {key: image.as_tensor()[None].to(device) for key, image in batch.items()}
-    carried = None
-    if "registration" in set(required_networks(state, ["registration"])) - networks.keys():
+    carried = None if ddf is None else {"ddf": ddf}
+    if ddf is None and "registration" in set(required_networks(state, ["registration"])) - networks.keys():
         carried = {"ddf": batch["fixed_image"].new_zeros(1, 3, *batch["fixed_image"].shape[2:])}
     start = time.perf_counter()
     make_state = partial(state, batch, networks, amp_dtype=amp_dtype)
     pair = make_state(carried=carried)
-    if refinement is not None:
+    if refinement is not None and ddf is None:
         pair = refinement(pair, make_state)
     ddf = pair.ddf
     if ddf.is_cuda:

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -21,7 +22,7 @@ from ..fields.warping import compose, integrate
 from ..joint.state import PairState
 from ..joint.updates import Term
 
-INTEGRATION_STEPS = 5  # 32 parts: enough for the few voxels that a refinement moves
+PART = 1 / 16  # voxels: a velocity is followed in parts that are hardly longer
 
 
 class Refinement:
@@ -72,11 +73,11 @@ class Refinement:
             return pair
         if not self.terms and hasattr(pair, "refined"):  # it knows how
             return make_state(carried=pair.refined(self.steps), sampling=None)
-        start = pair.ddf.detach()
+        start, squarings = pair.ddf.detach(), self._squarings()
         velocity = torch.zeros_like(start[:, :, ::2, ::2, ::2]).requires_grad_()
         with torch.enable_grad():
             # the full field, as always at inference: `sampling` would draw another part of it at every step
-            first = make_state(carried=pair.of_field(_moved(start, velocity)), sampling=None)
+            first = make_state(carried=pair.of_field(_moved(start, velocity, squarings)), sampling=None)
             terms = self._usable(first)
             if not terms:
                 return pair
@@ -84,13 +85,23 @@ class Refinement:
             known = {name: first.computed(name) for name in first.quantities()}
             known = {name: value for name, value in known.items() if value is not None and not value.requires_grad}
             optimizer = torch.optim.Adam([velocity], lr=self.learning_rate)
-            for _ in range(self.steps):
-                state = make_state(carried={**known, **pair.of_field(_moved(start, velocity))}, sampling=None)
+            for step in range(self.steps):
+                if step == 0:
+                    state = first
+                else:
+                    field = pair.of_field(_moved(start, velocity, squarings))
+                    state = make_state(carried={**known, **field}, sampling=None)
                 loss = sum(term.weight * _value(term, state) for term in terms.values())
                 # of the sum over the voxels: on large volumes the gradient of their mean would drown in Adam's eps
                 (velocity.grad,) = torch.autograd.grad(loss * start[:, 0].numel(), velocity)
                 optimizer.step()
-        return make_state(carried={**known, **pair.of_field(_moved(start, velocity.detach()))}, sampling=None)
+        field = pair.of_field(_moved(start, velocity.detach(), squarings))
+        return make_state(carried={**known, **field}, sampling=None)
+
+    def _squarings(self) -> int:
+        """Of an integration, so that its parts are short however far the steps go."""
+        reach = self.steps * self.learning_rate / 2  # on a grid of half the resolution
+        return max(1, math.ceil(math.log2(reach / PART)))
 
     def _usable(self, pair: PairState) -> dict[str, Term]:
         usable = {}
@@ -109,9 +120,9 @@ class Refinement:
         return usable
 
 
-def _moved(start: torch.Tensor, velocity: torch.Tensor) -> torch.Tensor:
+def _moved(start: torch.Tensor, velocity: torch.Tensor, squarings: int) -> torch.Tensor:
     """The field after what a velocity at half the resolution, in voxels of the full grid, integrates to."""
-    half = integrate(velocity / 2, INTEGRATION_STEPS)  # in voxels of its own grid
+    half = integrate(velocity / 2, squarings)  # in voxels of its own grid
     return compose(2 * F.interpolate(half, size=start.shape[2:], mode="trilinear"), start)
 
 
