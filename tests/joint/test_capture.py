@@ -17,9 +17,11 @@ from functools import partial
 import pytest
 import torch
 from tiny_joint import ALTERNATING, NUM_CLASSES, make_networks, make_pair, make_trainer, make_updates, weights
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from scripts.fields import warping
 from scripts.joint.capture import BEFORE, CapturedRunner
-from scripts.joint.groups import GroupRunner
+from scripts.joint.groups import GroupRunner, weights_of
 from scripts.joint.sampling import UniformScale
 from scripts.joint.state import PairState
 from scripts.methods.brbs import TripletState
@@ -63,7 +65,7 @@ class Recorder:
 def trained(record=None, iterations=BEFORE + 4, labels=lambda i: ("moving",), state=PairState, **timing):
     torch.manual_seed(0)
     networks = make_networks()
-    updates = make_updates(networks, optimizer=partial(torch.optim.Adam, lr=0.01), **timing)
+    updates = make_updates(networks, optimizer=partial(torch.optim.SGD, lr=0.05), **timing)
     batches = [make_pair(labels(i), seed=i) for i in range(iterations)]
     trainer = make_trainer(
         networks, updates, batches, SCHEDULE, state={"sampling": UniformScale()}, output={"image": "sampled_image"}
@@ -85,9 +87,9 @@ def check_equal(record, **options):
     for expected, found in zip(losses, recorded, strict=True):
         assert found.keys() == expected.keys()
         for name, (value, weight) in expected.items():
-            assert found[name] == (pytest.approx(value, rel=1e-5, abs=1e-7), weight), name
+            assert found[name] == (pytest.approx(value, rel=1e-4, abs=1e-6), weight), name
     for name in networks:
-        torch.testing.assert_close(weights(again[name]), weights(networks[name]), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(weights(again[name]), weights(networks[name]), rtol=1e-4, atol=1e-5)
 
 
 def test_recorded_groups_learn_what_groups_learn():
@@ -126,17 +128,28 @@ def test_a_state_whose_draws_decide_is_refused():
         CapturedRunner(runner)
 
 
+@pytest.fixture
+def no_grids_kept():
+    warping._identity_grid.cache_clear()
+    yield
+    warping._identity_grid.cache_clear()
+
+
+@pytest.mark.usefixtures("no_grids_kept")
 @pytest.mark.parametrize("kind", [PairState, GuidedState])
 def test_no_group_waits_for_the_device(kind):
-    """A tensor of the meta device has no value: whatever asks for one fails."""
-    networks = make_networks()
-    if kind is GuidedState:
-        networks["registration"] = VoxelMorph2((4, 4), (4, 4, 4), half_resolution=True, in_channels=NUM_CLASSES)
-    networks = {name: network.to("meta") for name, network in networks.items()}
-    batch = {name: value.to("meta") for name, value in make_pair().items()}
-    trainer = make_trainer(networks, make_updates(networks), [], SCHEDULE, device="meta")
-    trainer.state.iteration = 1
-    runner = GroupRunner(networks, trainer.updates, partial(kind, num_classes=NUM_CLASSES), {"image": "sampled_image"})
-    for _, group in trainer._groups(batch):
-        outcome = runner(group, batch, {}, {f"{name}/{term}": 1.0 for name in group.live for term in group.live[name]})
-        assert outcome.losses and all(value.is_meta for value in outcome.losses.values())
+    """A fake tensor has a shape and no value: whatever asks for one fails. On ``meta`` no network is laid out anew."""
+    with FakeTensorMode():
+        networks = make_networks()
+        if kind is GuidedState:
+            networks["registration"] = VoxelMorph2((4, 4), (4, 4, 4), half_resolution=True, in_channels=NUM_CLASSES)
+        trainer = make_trainer(networks, make_updates(networks), [], SCHEDULE, device="meta")
+        trainer.state.iteration = 1
+        batch = {name: torch.empty_like(value) for name, value in make_pair().items()}
+        state = partial(kind, num_classes=NUM_CLASSES)
+        runner = GroupRunner(networks, trainer.updates, state, {"image": "sampled_image"})
+        for _, group in trainer._groups(batch):
+            outcome = runner(group, batch, {}, weights_of(group, 1))
+            assert outcome.losses and all(isinstance(value, FakeTensor) for value in outcome.losses.values())
+        with pytest.raises(Exception, match="_local_scalar_dense"):
+            outcome.total.item()
