@@ -81,6 +81,6 @@ def test_upsampling_is_pytorchs_for_lines_of_any_length(factor):
 
 def test_what_is_not_understood_stays():
     network = nn.Sequential(
-        nn.PReLU(4), nn.InstanceNorm3d(4, affine=True), nn.Conv3d(16, 32, 3), nn.Upsample(scale_factor=2)
+        nn.PReLU(4), nn.InstanceNorm3d(4, affine=True), nn.Conv2d(3, 3, 3), nn.Upsample(scale_factor=2)
     )
-    assert [type(module) for module in for_processor(network)] == [nn.PReLU, nn.InstanceNorm3d, nn.Conv3d, nn.Upsample]
+    assert [type(module) for module in for_processor(network)] == [nn.PReLU, nn.InstanceNorm3d, nn.Conv2d, nn.Upsample]

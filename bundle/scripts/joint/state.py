@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from monai.networks.utils import one_hot
@@ -26,42 +26,8 @@ from monai.networks.utils import one_hot
 from ..fields.warping import warp_together
 from ..losses.partial_labels import merge_unknown, partial_one_hot
 from ..networks.passes import passed
+from .parts import DISCRIMINATED, MADE_OF, SEGMENTED, SHARED, WARPED, Shared, with_parts
 from .sampling import Identity
-
-#: predictions of the segmentation network and the image each is made of
-_SEGMENTED = {
-    "moving_pred": "moving_image",
-    "fixed_pred": "fixed_image",
-    "warped_pred": "warped_image",
-    "sampled_pred": "sampled_image",
-}
-#: outputs of the discriminator and the candidate each one scores
-_DISCRIMINATED = {
-    "reference_logits": "reference_image",
-    "alignment_logits": "warped_image",
-    "sampled_alignment_logits": "sampled_image",
-}
-#: what is warped by a field, and by which
-_WARPED = {
-    "warped_image": ("moving_image", "ddf"),
-    "warped_label": ("moving_label", "ddf"),
-    "warped_moving_prob": ("moving_prob", "ddf"),
-    "sampled_image": ("moving_image", "sampled_ddf"),
-    "sampled_label": ("moving_label", "sampled_ddf"),
-}
-_OF_REGISTRATION = frozenset({"registration"})
-
-
-class Shared(NamedTuple):
-    """A quantity that is the same for all updates of a pair, until a network that it is made by has moved.
-
-    Args:
-        made_by: names of these networks.
-        taught: those of them that a loss of the quantity teaches; a gradient reaches no other.
-    """
-
-    made_by: frozenset[str] = frozenset()
-    taught: frozenset[str] = frozenset()
 
 
 class PairState:
@@ -91,31 +57,11 @@ class PairState:
         amp_dtype: run the networks in this type under autocast; fields, warps and losses stay float32.
     """
 
-    #: what one group of updates may take from the one before; a subclass that makes one of them otherwise says anew
-    #: which it shares
-    shared: ClassVar[Mapping[str, Shared]] = {
-        **dict.fromkeys(("moving_label", "fixed_label"), Shared()),
-        **dict.fromkeys(("ddf", "warped_image", "warped_label"), Shared(_OF_REGISTRATION, _OF_REGISTRATION)),
-    }
+    #: a subclass that makes one of these otherwise says anew what it shares
+    shared: ClassVar[Mapping[str, Shared]] = SHARED
     #: what is drawn on the CPU; None where draws there decide what is computed
     drawn: ClassVar[Sequence[str] | None] = ("sampling_factor",)
-    #: what quantities are made of, as far as it is worth knowing beforehand
-    made_of: ClassVar[Mapping[str, Sequence[str]]] = {
-        "moving_prob": ["moving_pred"],
-        "fixed_prob": ["fixed_pred"],
-        "warped_prob": ["warped_pred"],
-        "sampled_prob": ["sampled_pred"],
-        "warped_pred": ["warped_image"],
-        "sampled_pred": ["sampled_image"],
-        "warped_moving_prob": ["moving_prob"],
-        "agreement": ["warped_moving_prob", "fixed_prob"],
-        "alignment_logits": ["warped_image"],
-        "sampled_alignment_logits": ["sampled_image"],
-        "sampled_image": ["sampling_factor"],
-        "sampled_label": ["sampling_factor"],
-        "confidence": ["alignment_logits"],
-        "sampled_confidence": ["sampled_alignment_logits"],
-    }
+    made_of: ClassVar[Mapping[str, Sequence[str]]] = MADE_OF
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -144,7 +90,7 @@ class PairState:
         self.sampling = Identity() if sampling is None else sampling
         self.reference_blend = reference_blend
         self.learning = learning
-        self.wanted = self._with_parts(wanted)
+        self.wanted = with_parts(wanted, self.made_of)
         self.amp_dtype = amp_dtype
         self.__dict__.update(carried or {})  # where a cached_property looks first
 
@@ -352,16 +298,6 @@ class PairState:
             output = passed(self.networks[name], *inputs, method=method)
         return output if self.amp_dtype is None else output.float()
 
-    def _with_parts(self, names: Collection[str]) -> set[str]:
-        found: set[str] = set()
-        left = list(names)
-        while left:
-            name = left.pop()
-            if name not in found:
-                found.add(name)
-                left += self.made_of.get(name, ())
-        return found
-
     def _together(self, name: str, kind: Mapping[str, Any]) -> list[str]:
         """``name``, and what else of its kind is wanted, not yet there, and made as it is here, not in a subclass."""
         mine = vars(PairState)
@@ -369,8 +305,8 @@ class PairState:
         return [name, *(q for q in others if q != name)]
 
     def _warp(self, name: str) -> torch.Tensor:
-        _, field = (getattr(self, part) for part in _WARPED[name])
-        by_field = {q: source for q, (source, by) in _WARPED.items() if by == _WARPED[name][1]}
+        _, field = (getattr(self, part) for part in WARPED[name])
+        by_field = {q: source for q, (source, by) in WARPED.items() if by == WARPED[name][1]}
         names = [q for q in self._together(name, by_field) if q == name or self._is_at_hand(by_field[q])]
         warped = warp_together([getattr(self, by_field[q]) for q in names], field)
         self.__dict__.update(zip(names, warped, strict=True))
@@ -383,14 +319,14 @@ class PairState:
         )
 
     def _segment(self, name: str) -> torch.Tensor:
-        names = self._together(name, _SEGMENTED)
-        predictions = self._forward("segmentation", torch.cat([getattr(self, _SEGMENTED[q]) for q in names]))
+        names = self._together(name, SEGMENTED)
+        predictions = self._forward("segmentation", torch.cat([getattr(self, SEGMENTED[q]) for q in names]))
         self.__dict__.update(zip(names, predictions.chunk(len(names)), strict=True))
         return self.__dict__[name]
 
     def _discriminate(self, name: str) -> torch.Tensor:
-        names = self._together(name, _DISCRIMINATED)
-        candidates = torch.cat([getattr(self, _DISCRIMINATED[q]) for q in names])
+        names = self._together(name, DISCRIMINATED)
+        candidates = torch.cat([getattr(self, DISCRIMINATED[q]) for q in names])
         fixed = self.fixed_image.repeat(len(names), 1, 1, 1, 1)
         logits = self._forward("discriminator", candidates, fixed).chunk(len(names))
         self.__dict__.update(zip(names, logits, strict=True))

@@ -26,7 +26,8 @@ from monai.networks.utils import one_hot
 from torch import Tensor, nn
 
 from ..fields.warping import warp
-from ..joint.state import PairState, Shared
+from ..joint.parts import Shared
+from ..joint.state import PairState
 from ..losses.local_ncc import LocalNCC
 
 #: the predictions that masks are made of, and so the field

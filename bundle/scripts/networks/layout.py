@@ -26,9 +26,8 @@ CHANNELS = 16
 def for_processor(network: nn.Module) -> nn.Module:
     """Swap parts of a network for equal ones that a processor is done with sooner. Names and shapes of weights stay.
 
-    Measured on AVX-512 (``benchmarks.costs.layout``): with their weights channels last, convolutions whose channels are
-    no multiple of 16 take a quarter of the time, and others gain nothing; PyTorch's gradient of PReLU takes four times
-    as long as need be; instance norm takes half as long as a group norm.
+    Convolutions whose channels are no multiple of 16 have their weights channels last; instance norm is a group norm,
+    linear upsampling a matrix along each axis, and PReLU has a gradient of its own.
 
     Args:
         network: changed in place.
@@ -37,9 +36,10 @@ def for_processor(network: nn.Module) -> nn.Module:
         The network.
     """
     for module in network.modules():
-        if type(module) is nn.Conv3d and (module.in_channels % CHANNELS or module.out_channels % CHANNELS):
-            module.to(memory_format=torch.channels_last_3d)
+        if type(module) is nn.Conv3d:
             module.__class__ = _Conv3d
+            if module.in_channels % CHANNELS or module.out_channels % CHANNELS:
+                module.to(memory_format=torch.channels_last_3d)
         elif type(module) is nn.PReLU and module.num_parameters == 1:
             module.__class__ = _PReLU
         elif type(module) is nn.InstanceNorm3d and not module.affine and not module.track_running_stats:
@@ -51,6 +51,10 @@ def for_processor(network: nn.Module) -> nn.Module:
 
 class _Conv3d(nn.Conv3d):
     def forward(self, images: Tensor) -> Tensor:
+        if images.shape[2] == 2 and torch.is_autocast_enabled("cpu"):
+            # in bfloat16 the gradient of its weights may not be a number: findings/torch-bf16-conv3d-gradient.sh
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(images.float()).contiguous()
         return super().forward(images).contiguous()
 
 
