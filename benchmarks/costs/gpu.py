@@ -40,7 +40,7 @@ logger = logging.getLogger("gpu")
 
 AGAINST = "207dbef"  # 0.9.0
 SIZE = "128,128,96"
-VARIANTS = "cuda_graphs=true;compile=true;channels_last=true"
+VARIANTS = "cuda_graphs=true;compile=true;compile=true,cuda_graphs=true"
 
 
 def plan(

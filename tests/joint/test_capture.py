@@ -153,3 +153,26 @@ def test_no_group_waits_for_the_device(kind):
             assert outcome.losses and all(isinstance(value, FakeTensor) for value in outcome.losses.values())
         with pytest.raises(Exception, match="_local_scalar_dense"):
             outcome.total.item()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_graphs_learn_what_groups_learn():
+    found = []
+    for cuda_graphs in (False, True):
+        torch.manual_seed(0)
+        networks = {name: network.cuda() for name, network in make_networks().items()}
+        updates = make_updates(
+            networks, optimizer=partial(torch.optim.SGD, lr=0.05), region={"start": BEFORE, "ramp": 4}
+        )
+        batches = [make_pair(("moving",) if i % 3 else (), seed=i) for i in range(4 * BEFORE)]
+        state = {"sampling": UniformScale()}
+        trainer = make_trainer(
+            networks, updates, batches, SCHEDULE, state=state, device="cuda", cuda_graphs=cuda_graphs
+        )
+        torch.manual_seed(1)
+        trainer.run()
+        if cuda_graphs:
+            assert trainer.run_group.recorded and not trainer.run_group.has_failed
+        found.append({name: weights(network) for name, network in networks.items()})
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
