@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = ["BUNDLE", "LabelMap", "Registration", "Volume", "register", "segment"]
-__version__ = "0.9.0"
+__version__ = "0.10.0"
 
 #: the bundle: configs, scripts, weights and documents
 BUNDLE = Path(__file__).parent / "bundle"

@@ -77,7 +77,7 @@ def parse_methods(methods: str | Sequence[str]) -> list[str]:
 
 
 def parse_variants(variants: str) -> dict[str, dict[str, Any]]:
-    """Read ``"batch_size=4;amp=true,channels_last=true"``: entries by the text of each; the first is without any.
+    """Read ``"batch_size=4;amp=true,compile=true"``: entries by the text of each; the first is without any.
 
     Raises:
         ValueError: an entry has no value.

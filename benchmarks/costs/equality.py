@@ -61,7 +61,7 @@ def distance(losses: Sequence[Mapping[str, float]], reference: Sequence[Mapping[
 
 
 def main(
-    variants: str = "cuda_graphs=true;compile=true;channels_last=true",
+    variants: str = "cuda_graphs=true;compile=true;compile=true,cuda_graphs=true",
     dataset: str | None = None,
     size: Sequence[int] | str | None = None,
     device: str = "cuda",

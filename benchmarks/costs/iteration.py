@@ -12,7 +12,7 @@
 
     python -m benchmarks.costs.iteration --size 64,64,64 --methods deeprs,unet
     python -m benchmarks.costs.iteration --dataset hippocampus --against 207dbef
-    python -m benchmarks.costs.iteration --device cuda --amp true --variants "batch_size=4;channels_last=true"
+    python -m benchmarks.costs.iteration --device cuda --amp true --variants "batch_size=4;compile=true"
 
 Each alternative is a process, and each runs an iteration in its turn, so that a busy machine slows all alike. Every
 term counts from the first iteration, on pairs in which the moving image has a label. With the medians of time come what
@@ -78,7 +78,7 @@ def main(
         device: "cpu" or "cuda".
         repeats: iterations of each that count, at least 15.
         warm_up: iterations before, which do not count; more where an iteration is captured.
-        variants: entries of the config to try as well, ``"channels_last=true;amp=true,batch_size=4"``.
+        variants: entries of the config to try as well, ``"compile=true;amp=true,batch_size=4"``.
         against: another build to measure as well: a commit, or a folder that holds ``bundle``.
         loader: "memory": pairs that are in memory; "files": the loader of the config, on phantoms.
         seed: of networks and pairs.
