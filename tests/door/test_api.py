@@ -49,7 +49,7 @@ WAYS = {
     "nibabel": nib.load,
     "volume": lambda path: deeprs.Volume(np.asarray(nib.load(path).dataobj), nib.load(path).affine),
     "metatensor": lambda path: MetaTensor(
-        torch.from_numpy(nib.load(path).get_fdata(dtype=np.float32))[None], affine=torch.tensor(nib.load(path).affine)
+        torch.from_numpy(np.array(nib.load(path).dataobj))[None], affine=torch.tensor(nib.load(path).affine)
     ),
 }
 as_given = pytest.mark.parametrize("given", WAYS.values(), ids=WAYS)

@@ -32,6 +32,7 @@ from monai.utils import ensure_tuple
 from ..fields.dicom_series import read_series
 from ..fields.nrrd_header import NO_SPACE, is_nrrd, nrrd_space, read_nrrd_header
 from ..fields.placement import TOLERANCE, Placement, corners_apart, is_nifti, load_nifti, place_nifti
+from ..fields.volumes import STORED_TYPE
 
 __all__ = ["LoadVolumed", "VolumeReader", "lay_on", "load_volume", "place_file", "same_place", "tell_placement"]
 
@@ -65,9 +66,10 @@ class VolumeReader(ImageReader):
         return reader, reader.read(paths, **kwargs)
 
     def get_data(self, img: tuple[ImageReader, Any]) -> tuple[np.ndarray, dict]:
-        """The array with its axes as stored, and MONAI's metadata with the affine (4, 4) to RAS mm."""
+        """The array with its axes as stored, and MONAI's metadata with the affine (4, 4) to RAS mm and the type."""
         reader, opened = img
         array, meta = reader.get_data(opened)
+        meta[STORED_TYPE] = array.dtype.name
         if isinstance(reader, NibabelReader):
             first = opened[0] if isinstance(opened, list) else opened
             affine = place_nifti(first.header).affine

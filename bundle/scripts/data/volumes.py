@@ -24,7 +24,7 @@ from monai.data import MetaTensor
 
 from ..fields.dicom_series import SeriesFault
 from ..fields.placement import LARGEST_SHEAR, TOLERANCE, Placement, corners_apart, shear_of, without_shear
-from ..fields.volumes import write_volume
+from ..fields.volumes import STORED_TYPE, write_volume
 from .ids import whole_ids
 from .readers import VolumeReader, lay_on, place_file, same_place
 
@@ -76,7 +76,9 @@ class Volume:
         """What MONAI's ``LoadImage`` makes of a file of this name and content: (1, X, Y, Z) float32 with its affine."""
         array = torch.from_numpy(np.array(self.array, dtype=np.float32, order="C"))  # a copy, whatever is done to it
         affine = torch.from_numpy(np.array(self.affine, dtype=np.float64))
-        return MetaTensor(array[None], affine=affine, meta={"filename_or_obj": name})
+        return MetaTensor(
+            array[None], affine=affine, meta={"filename_or_obj": name, STORED_TYPE: self.array.dtype.name}
+        )
 
     def save(self, path: str | Path) -> None:
         """Write it as NIfTI, with the affine in both sform and qform.

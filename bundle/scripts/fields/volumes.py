@@ -12,13 +12,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 
 from ..files.marks import mark_nifti
 from ..files.writing import replacing
+
+#: in the metadata of a volume: the name of the type that its file stores
+STORED_TYPE = "stored_type"
+
+
+def as_stored(values: np.ndarray, meta: Mapping[str, Any]) -> np.ndarray:
+    """Interpolated values in the type of the image they come from, where that is whole numbers and can hold them.
+
+    Args:
+        values: float32, of any shape.
+        meta: of the image; without a type there, values stay as they are.
+
+    Returns:
+        The nearest whole numbers, or ``values``.
+    """
+    stored = np.dtype(meta.get(STORED_TYPE, np.float32))
+    if stored.kind not in "iu" or stored.itemsize > 4:  # few programs read NIfTI of 64-bit numbers
+        return values
+    whole, limits = np.rint(values), np.iinfo(stored)
+    holds = np.isfinite(whole).all() and (not whole.size or limits.min <= whole.min() <= whole.max() <= limits.max)
+    return whole.astype(stored) if holds else values
 
 
 def write_volume(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None:

@@ -29,7 +29,7 @@ from ..fields.grids import change_grid, inside_grid, ras_to_lps, voxel_points
 from ..fields.points import PointSet, points_suffix, read_point_set, write_points
 from ..fields.transform_files import check_chain, read_transform, write_chain, write_displacement
 from ..fields.transforms import Chain, WorldTransform
-from ..fields.volumes import write_volume
+from ..fields.volumes import as_stored, write_volume
 from ..fields.world import sample_at, sample_label_at
 from ..files.datalist import case_name
 from ..files.marks import KEY, written_by
@@ -211,7 +211,7 @@ class ApplyTransform:
             image = _load(path)
             _warn_of_outside(there, image, path)
             warped = sample_at(image.as_tensor().float(), image.affine, there, fill=self.fill_value)
-            write_volume(targets["image", path], warped[0].numpy().astype(np.float32), affine)
+            write_volume(targets["image", path], as_stored(warped[0].numpy().astype(np.float32), image.meta), affine)
         for path in self.labels:
             ids = _load(path, read_label)
             _warn_of_outside(there, ids, path)

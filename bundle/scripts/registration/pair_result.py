@@ -29,6 +29,7 @@ from ..fields.grids import voxel_points
 from ..fields.maps import displacement_on_grid, points_on_grid
 from ..fields.metrics import folding_percent, jacobian_at_grid, sdlogj
 from ..fields.transforms import Chain
+from ..fields.volumes import as_stored
 from ..fields.world import sample_at, sample_label_at
 from ..files.marks import KEY, written_by
 from ..joint.state import PairState
@@ -59,7 +60,7 @@ class PairResult:
         pair: its state on the networks' grid.
         transform: the map of the pair, points of the fixed volume to points of the moving one: a field and an affine.
         inverse: the map back, where it was asked for.
-        warped: (X, Y, Z) float32, the moving image.
+        warped: (X, Y, Z), the moving image: float32, or the type of its file where that is whole numbers.
         warped_label: (X, Y, Z), the ids of its label, where there is one.
         jacobian: (X, Y, Z) float32, |J| of the map from fixed to moving points.
         confidence: (X, Y, Z) float32, where the recipe has one.
@@ -151,6 +152,7 @@ def _carry(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The moving image, and the ids of its label, at points of it."""
     warped = sample_at(moving.file.as_tensor().float(), moving.file.affine, points, fill=fill_value)[0].numpy()
+    warped = as_stored(warped, moving.file.meta)
     if moving.label is None:
         return warped, None
     classes = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)[0].numpy()
