@@ -55,6 +55,33 @@ def sample(image: Tensor, ddf: Tensor, padding_mode: str = "zeros") -> Tensor:
     return _Sampled.apply(image, ddf, padding_mode == "border")
 
 
+class Places:
+    """Points to read volumes of one size at, again and again; outside of it, its nearest voxel is read.
+
+    Args:
+        points: (3, D, H, W), in voxels of a volume of the size (D, H, W).
+    """
+
+    def __init__(self, points: Tensor) -> None:
+        axes = torch.meshgrid(*(torch.arange(side, dtype=points.dtype) for side in points.shape[1:]), indexing="ij")
+        cell, fractions, _ = _cells(points - torch.stack(axes), is_border=True)
+        self._cell, self._fractions = cell.int(), [fraction.float() for fraction in fractions]
+
+    def read(self, image: Tensor) -> Tensor:
+        """The values of an image (B, C, D, H, W) in float32 at the points, of the same shape."""
+        table = F.pad(image, (0, 1) * 3, mode="replicate")
+        strides = (table.stride(2), table.stride(3))
+        x, y, z = self._fractions
+        values = []
+        for plane in table.flatten(2).flatten(0, 1):
+            corners = [plane[i * strides[0] + j * strides[1] + k :] for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+            corners = [corner.index_select(0, self._cell) for corner in corners]
+            for fraction in (z, y, x):
+                corners = [low.lerp_(high, fraction) for low, high in zip(corners[::2], corners[1::2], strict=True)]
+            values += corners
+        return torch.stack(values).view(image.shape)
+
+
 class _Sampled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, ddf: Tensor, is_border: bool) -> Tensor:
