@@ -15,11 +15,12 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from monai.networks.nets import UNet
 from torch import nn
 
 from scripts.networks.discriminator import PairDiscriminator
-from scripts.networks.layout import for_processor
+from scripts.networks.layout import for_processor, resized
 from scripts.networks.registration import VoxelMorph2
 
 
@@ -77,6 +78,14 @@ def test_upsampling_is_pytorchs_for_lines_of_any_length(factor):
     image = torch.rand(2, 3, 1, 5, 8)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(for_processor(copy.deepcopy(plain))(image), plain(image), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(10, 5, 8), (9, 3, 1)])
+def test_resizing_is_pytorchs_and_so_is_its_gradient(size):
+    image = torch.rand(2, 3, 5, 3, 4, dtype=torch.float64, requires_grad=True)
+    found = [resized(image, size), F.interpolate(image, size=size, mode="trilinear")]
+    torch.testing.assert_close(*found)
+    torch.testing.assert_close(*(torch.autograd.grad(each.square().sum(), image) for each in found))
 
 
 def test_what_is_not_understood_stays():

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -60,27 +61,37 @@ class _InstanceNorm3d(nn.InstanceNorm3d):
 
 
 class _Upsample(nn.Upsample):
-    """By a small matrix along each axis."""
-
     def forward(self, images: Tensor) -> Tensor:
         with torch.autocast("cpu", enabled=False):
-            resized = images.to(torch.promote_types(images.dtype, torch.float32))
-            for axis in (2, 3, 4):
-                matrix = _interpolation(resized.shape[axis], float(self.scale_factor)).to(resized)
-                if axis == 4:
-                    resized = resized @ matrix.T
-                else:
-                    shape = resized.shape
-                    resized = matrix @ resized.flatten(axis + 1).flatten(0, axis - 1)
-                    resized = resized.reshape(*shape[:axis], len(matrix), *shape[axis + 1 :])
-            return resized
+            images = images.to(torch.promote_types(images.dtype, torch.float32))
+            return _along_axes(images, [_by_factor(side, float(self.scale_factor)) for side in images.shape[2:]])
+
+
+def resized(images: Tensor, size: Sequence[int]) -> Tensor:
+    """What ``F.interpolate`` with ``trilinear`` makes of (B, C, D, H, W), by a small matrix along each axis."""
+    return _along_axes(images, [_to_size(*sides) for sides in zip(images.shape[2:], size, strict=True)])
+
+
+def _along_axes(images: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    first, second, third = (matrix.to(images) for matrix in matrices)
+    for axis, matrix in ((2, first), (3, second)):
+        shape = images.shape
+        images = (matrix @ images.flatten(axis + 1).flatten(0, axis - 1)).reshape(
+            *shape[:axis], len(matrix), *shape[axis + 1 :]
+        )
+    return images @ third.T
 
 
 @lru_cache(maxsize=64)
-def _interpolation(size: int, factor: float) -> Tensor:
-    """What linear interpolation by a factor multiplies a line of ``size`` voxels with: (factor size, size)."""
-    lines = torch.eye(size)[None]
-    return F.interpolate(lines, scale_factor=factor, mode="linear")[0].T.contiguous()
+def _by_factor(side: int, factor: float) -> Tensor:
+    """What linear interpolation by a factor multiplies a line of ``side`` voxels with: (factor side, side)."""
+    return F.interpolate(torch.eye(side)[None], scale_factor=factor, mode="linear")[0].T.contiguous()
+
+
+@lru_cache(maxsize=64)
+def _to_size(side: int, size: int) -> Tensor:
+    """The same where the new size is given: (size, side)."""
+    return F.interpolate(torch.eye(side, dtype=torch.float64)[None], size=size, mode="linear")[0].T.contiguous()
 
 
 class _PReLU(nn.PReLU):
