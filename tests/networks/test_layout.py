@@ -42,12 +42,13 @@ NETWORKS = {
 }
 
 
+@pytest.mark.parametrize("is_taught", [True, False], ids=["taught", "asked"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_says_and_learns_the_same(name):
+def test_a_network_says_and_learns_the_same(name, is_taught):
     torch.manual_seed(0)
     make, images = NETWORKS[name]
     plain = draw_weights(make()).double()
-    quick = for_processor(copy.deepcopy(plain))
+    quick = for_processor(copy.deepcopy(plain), is_taught)
     assert {type(module) for module in quick.modules()} != {type(module) for module in plain.modules()}
     inputs = [torch.rand(2, 1, 16, 8, 12, dtype=torch.float64, requires_grad=True) for _ in range(images)]
     found = []

@@ -24,23 +24,30 @@ from torch import Tensor, nn
 CHANNELS = 16
 
 
-def for_processor(network: nn.Module) -> nn.Module:
+def for_processor(network: nn.Module, is_taught: bool = True) -> nn.Module:
     """Swap parts of a network for equal ones that a processor is done with sooner. Names and shapes of weights stay.
 
     Measured on AVX-512 (``benchmarks.costs.layout``): with their weights channels last, convolutions whose channels are
     no multiple of 16 take a quarter of the time, and others gain nothing; PyTorch's gradient of PReLU takes four times
-    as long as need be; instance norm takes half as long as a group norm.
+    as long as need be; instance norm takes half as long as a group norm. Without a gradient, for which a batch is two
+    small volumes (:mod:`scripts.networks.passes`), channels last gain nothing, and a transposed convolution to a few
+    channels takes half as long of one at a time.
 
     Args:
         network: changed in place.
+        is_taught: whether it is to learn; else it is laid out to be asked.
 
     Returns:
         The network.
     """
     for module in network.modules():
         if type(module) is nn.Conv3d and (module.in_channels % CHANNELS or module.out_channels % CHANNELS):
-            module.to(memory_format=torch.channels_last_3d)
-            module.__class__ = _Conv3d
+            if is_taught:
+                module.to(memory_format=torch.channels_last_3d)
+                module.__class__ = _Conv3d
+        elif type(module) is nn.ConvTranspose3d and module.out_channels < CHANNELS:
+            if not is_taught:
+                module.__class__ = _ConvTranspose3d
         elif type(module) is nn.PReLU and module.num_parameters == 1:
             module.__class__ = _PReLU
         elif type(module) is nn.InstanceNorm3d and not module.affine and not module.track_running_stats:
@@ -53,6 +60,11 @@ def for_processor(network: nn.Module) -> nn.Module:
 class _Conv3d(nn.Conv3d):
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images).contiguous()
+
+
+class _ConvTranspose3d(nn.ConvTranspose3d):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([super(_ConvTranspose3d, self).forward(image) for image in images.split(1)])
 
 
 class _InstanceNorm3d(nn.InstanceNorm3d):
