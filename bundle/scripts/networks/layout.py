@@ -80,7 +80,9 @@ class _Upsample(nn.Upsample):
 
 
 def resized(images: Tensor, size: Sequence[int]) -> Tensor:
-    """What ``F.interpolate`` with ``trilinear`` makes of (B, C, D, H, W), by a small matrix along each axis."""
+    """What ``F.interpolate`` with ``trilinear`` makes of (B, C, D, H, W), on a CPU by a matrix along each axis."""
+    if images.device.type != "cpu":
+        return F.interpolate(images, size=tuple(size), mode="trilinear")
     return _along_axes(images, [_to_size(*sides) for sides in zip(images.shape[2:], size, strict=True)])
 
 
