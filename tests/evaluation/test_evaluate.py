@@ -24,6 +24,8 @@ from monai.bundle import ConfigParser
 from nibabel.orientations import axcodes2ornt, ornt_transform
 from tiny_networks import CONFIGS, ByBrightness, SameShift
 
+import scripts.evaluation.evaluate
+
 SPACING = np.diag([2.0, 2.0, 2.0, 1.0])
 LABELS = {"10": "cube", "250": "slab"}
 MEASURES = {"dice", "hd95", "asd", "surface_dice_1", "surface_dice_2"}
@@ -299,6 +301,16 @@ def test_in_all_pairs_of_n_cases_each_is_segmented_once_and_no_pair_is_registere
     evaluate(folder, {"segmentation": READS_BRIGHTNESS, "registration": STAY}, state=state)
     # S: three cases for their scores, then two and one for the pairs; R: six pairs; nothing for the pictures
     assert asked == {"S": 3 + 2, "R": 6}
+
+
+def test_a_subject_of_both_tasks_is_read_once(dataset, monkeypatch):
+    read = []
+    plain = scripts.evaluation.evaluate.load_subject
+    monkeypatch.setattr(
+        "scripts.evaluation.evaluate.load_subject", lambda case, *rest: read.append(case["case"]) or plain(case, *rest)
+    )
+    evaluate(dataset({"a": classes(), "b": classes(1)}), {"segmentation": READS_BRIGHTNESS, "registration": STAY})
+    assert sorted(read) == ["a", "b"]
 
 
 def test_a_test_list_that_is_empty_and_no_pairs_is_an_error_that_says_so(dataset, write_json):

@@ -75,3 +75,12 @@ def test_it_is_used_for_fields_that_learn_on_small_volumes_of_images_that_do_not
     assert not trilinear.applies(image[:, :, :1], ddf[:, :, :1])  # one voxel along an axis
     with torch.no_grad():
         assert not trilinear.applies(image, ddf)
+
+
+def test_places_read_what_grid_sample_reads():
+    torch.manual_seed(0)
+    image, ddf = torch.rand(2, 3, 5, 6, 4), 3 * torch.randn(1, 3, 5, 6, 4)
+    axes = torch.meshgrid(*(torch.arange(side) for side in image.shape[2:]), indexing="ij")
+    found = trilinear.Places(torch.stack(axes) + ddf[0]).read(image)
+    expected = warp(image, ddf.expand(2, -1, -1, -1, -1), padding_mode="border")
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

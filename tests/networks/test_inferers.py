@@ -93,3 +93,13 @@ def test_the_result_is_of_probabilities():
 def test_a_negative_number_of_copies_is_refused():
     with pytest.raises(ValueError, match="should be 0 or more, found -1"):
         MovedCopiesInferer(copies=-1)
+
+
+def test_moves_that_are_kept_are_those_of_monai(monkeypatch):
+    image = torch.rand(1, 2, *SHAPE)
+    found = []
+    for largest in (2**18, 0):
+        monkeypatch.setattr("scripts.networks.inferers.LARGEST_KEPT", largest)
+        with torch.no_grad():
+            found.append(MovedCopiesInferer(copies=4)(image, lambda copies: copies).exp())
+    torch.testing.assert_close(*found, rtol=0, atol=1e-5)

@@ -15,11 +15,12 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from monai.networks.nets import UNet
 from torch import nn
 
 from scripts.networks.discriminator import PairDiscriminator
-from scripts.networks.layout import for_processor
+from scripts.networks.layout import for_processor, resized
 from scripts.networks.registration import VoxelMorph2
 
 
@@ -41,12 +42,13 @@ NETWORKS = {
 }
 
 
+@pytest.mark.parametrize("is_taught", [True, False], ids=["taught", "asked"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_says_and_learns_the_same(name):
+def test_a_network_says_and_learns_the_same(name, is_taught):
     torch.manual_seed(0)
     make, images = NETWORKS[name]
     plain = draw_weights(make()).double()
-    quick = for_processor(copy.deepcopy(plain))
+    quick = for_processor(copy.deepcopy(plain), is_taught)
     assert {type(module) for module in quick.modules()} != {type(module) for module in plain.modules()}
     inputs = [torch.rand(2, 1, 16, 8, 12, dtype=torch.float64, requires_grad=True) for _ in range(images)]
     found = []
@@ -77,6 +79,14 @@ def test_upsampling_is_pytorchs_for_lines_of_any_length(factor):
     image = torch.rand(2, 3, 1, 5, 8)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(for_processor(copy.deepcopy(plain))(image), plain(image), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(10, 5, 8), (9, 3, 1)])
+def test_resizing_is_pytorchs_and_so_is_its_gradient(size):
+    image = torch.rand(2, 3, 5, 3, 4, dtype=torch.float64, requires_grad=True)
+    found = [resized(image, size), F.interpolate(image, size=size, mode="trilinear")]
+    torch.testing.assert_close(*found)
+    torch.testing.assert_close(*(torch.autograd.grad(each.square().sum(), image) for each in found))
 
 
 def test_what_is_not_understood_stays():

@@ -126,6 +126,13 @@ def test_load_all_leaves_out_what_has_no_file_unless_it_is_required(tmp_path):
         load_all(networks, str(tmp_path), required=["discriminator"])
 
 
+def test_networks_to_be_asked_on_a_processor_are_laid_out_for_it(tmp_path):
+    network = torch.nn.Sequential(torch.nn.InstanceNorm3d(2), torch.nn.Conv3d(2, 3, 3))
+    save_atomically(network.state_dict(), tmp_path / "model.pt")
+    norm, convolution = load_all({"segmentation": network}, str(tmp_path))["segmentation"]
+    assert type(norm) is not torch.nn.InstanceNorm3d and type(convolution) is torch.nn.Conv3d
+
+
 def test_load_all_leaves_out_networks_that_served_in_training_alone(tmp_path):
     save_atomically(network(seed=1).state_dict(), tmp_path / FILES["segmentation"])
     networks = {"segmentation": network(seed=2), "teacher": network(seed=3)}

@@ -24,6 +24,7 @@ import yaml
 from bundle_runs import STRUCTURES, tiny, workflow
 from tiny_joint import NUM_CLASSES, make_networks, make_pair, same_bits, weights
 
+import scripts.joint.state
 from scripts.fields.metrics import folding_percent
 from scripts.joint.sampling import UniformScale
 from scripts.joint.state import PairState
@@ -266,3 +267,13 @@ def test_evaluating_refines_each_pair_and_says_so(phantoms, pc_reg, tmp_path):
     assert dice[0] != dice[1]
     assert metrics[0]["identity"] == metrics[5]["identity"]
     assert metrics[0]["segmentation"] == metrics[5]["segmentation"]
+
+
+def test_what_the_terms_read_is_warped_in_one_pass_of_each_step(monkeypatch):
+    passes = []
+    plain = scripts.joint.state.warp_together
+    monkeypatch.setattr("scripts.joint.state.warp_together", lambda images, ddf: passes.append(1) or plain(images, ddf))
+    terms = {"similarity": SIMILARITY, "classes": Term(torch.nn.MSELoss(), ("warped_moving_prob", "fixed_prob"))}
+    pair, make = makers()
+    Refinement(terms, 3)(pair, make)
+    assert len(passes) == 2 + 2  # the first state is asked quantity by quantity

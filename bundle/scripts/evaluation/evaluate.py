@@ -16,7 +16,6 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -45,6 +44,7 @@ from ..registration.pair import (
     describe_worse,
     load_subject,
     points_on_fixed_file,
+    points_without_field,
     register_pair,
     similarity_of,
 )
@@ -162,6 +162,8 @@ class Evaluation:
             self.landmarks.check(pairs)
         self._refuse_what_cannot_be_scored(pairs)
         largest = check_cases(itertools.chain(self.cases.test, *pairs), self.cases.label_ids, self.preprocessing)
+        if pairs:  # whose images come again and again
+            self._read = lru_cache(max(2, SUBJECTS_IN_MEMORY // (BYTES_OF_VOXEL * largest)))(self._read)
         names = list(self.cases.structures)
         metrics: dict[str, Any] = {KEY: written_by(), "structures": names, "config": self.provenance}
         rows, examples = {}, {}
@@ -169,7 +171,7 @@ class Evaluation:
             rows["segmentation"], examples["segmentation"] = self._segment_all()
             metrics["segmentation"] = summarise(rows["segmentation"], ("case",), self.cases.structures)
         if pairs:
-            rows["registration"], rows["landmarks"], examples["registration"] = self._register_all(pairs, largest)
+            rows["registration"], rows["landmarks"], examples["registration"] = self._register_all(pairs)
             metrics |= summarise_registration(rows["registration"], rows["landmarks"], self.cases.structures)
         if processes.rank() == 0:
             self._write(metrics, rows, examples)
@@ -216,7 +218,10 @@ class Evaluation:
                     )
 
     def _load(self, case: Mapping[str, str]) -> Subject:
-        return load_subject(case, self.preprocessing, self.cases.label_ids)
+        return self._read(tuple((key, case[key]) for key in ("case", "image", "label") if key in case))
+
+    def _read(self, case: tuple[tuple[str, str], ...]) -> Subject:
+        return load_subject(dict(case), self.preprocessing, self.cases.label_ids)
 
     def _segment_all(self) -> tuple[list[dict], list[dict]]:
         tables = for_each(self.cases.test, self._score_segmentation, "Segmenting")
@@ -248,18 +253,14 @@ class Evaluation:
         return self.postprocessing({"image": subject.network, "pred": pred.float().cpu()})["pred"].as_tensor()
 
     @torch.no_grad()
-    def _register_all(
-        self, pairs: Sequence[tuple[dict, dict]], largest: int
-    ) -> tuple[list[dict], list[dict], list[dict]]:
-        """Rows of structures, rows of landmarks, and examples; the largest image has so many voxels."""
+    def _register_all(self, pairs: Sequence[tuple[dict, dict]]) -> tuple[list[dict], list[dict], list[dict]]:
+        """Rows of structures, rows of landmarks, and examples."""
         # an image may be in several pairs, and in only some of them with its label
         cases = {case["image"]: case for case in sorted(itertools.chain(*pairs), key=lambda case: "label" in case)}
         pairs = [tuple(cases[case["image"]] for case in pair) for pair in pairs]
-        kept = max(2, SUBJECTS_IN_MEMORY // (BYTES_OF_VOXEL * largest))
-        load = lru_cache(kept)(lambda image: self._load(cases[image]))
 
         def score(pair: tuple[dict, dict]) -> tuple[list[dict], list[dict]]:
-            return self._score_registration(*(load(case["image"]) for case in pair))
+            return self._score_registration(*map(self._load, pair))
 
         tables = for_each(pairs, score, "Registering")
         if self.landmarks is not None:
@@ -280,8 +281,8 @@ class Evaluation:
         """A row for each structure of a pair, and one for each of its landmarks."""
         result = self._register(moving, fixed)
         self._keep((moving.case, fixed.case), result.ddf)
-        scores = self._score_field(result, moving, fixed)
-        before = self._score_field(replace(result, ddf=torch.zeros_like(result.ddf), match=None), moving, fixed)
+        scores = self._score_points(points_on_fixed_file(result.ddf, moving, fixed, result.match), moving, fixed)
+        before = self._score_points(points_without_field(moving, fixed), moving, fixed)
         extra = {
             "folding_percent": float(folding_percent(result.ddf)),
             "sdlogj": float(sdlogj(result.ddf)),
@@ -301,10 +302,9 @@ class Evaluation:
         if sum(kept.nbytes for kept in self.kept.values()) + result.nbytes <= RESULTS_IN_MEMORY:
             self.kept[key] = result
 
-    def _score_field(self, result: Registered, moving: Subject, fixed: Subject) -> list[dict[str, Any]]:
+    def _score_points(self, points: torch.Tensor, moving: Subject, fixed: Subject) -> list[dict[str, Any]]:
         if moving.label is None or fixed.label is None:  # there are landmarks, else it would have been refused
             return [{"structure": name} | dict.fromkeys(OVERLAPS, math.nan) for name in self.cases.structures]
-        points = points_on_fixed_file(result.ddf, moving, fixed, result.match)
         warped = sample_label_at(moving.label.as_tensor(), moving.label.affine, points)
         return self._score(warped, fixed, moving)
 

@@ -55,44 +55,74 @@ def sample(image: Tensor, ddf: Tensor, padding_mode: str = "zeros") -> Tensor:
     return _Sampled.apply(image, ddf, padding_mode == "border")
 
 
+class Places:
+    """Points to read volumes of one size at, again and again; outside of it, its nearest voxel is read.
+
+    Args:
+        points: (3, D, H, W), in voxels of a volume of the size (D, H, W).
+    """
+
+    def __init__(self, points: Tensor) -> None:
+        axes = torch.meshgrid(*(torch.arange(side, dtype=points.dtype) for side in points.shape[1:]), indexing="ij")
+        cell, fractions = _cells(points - torch.stack(axes), is_border=True)
+        self._cell, self._fractions = cell.int(), [fraction.float() for fraction in fractions]
+
+    def read(self, image: Tensor) -> Tensor:
+        """The values of an image (B, C, D, H, W) in float32 at the points, of the same shape."""
+        table = F.pad(image, (0, 1) * 3, mode="replicate")
+        strides = (table.stride(2), table.stride(3))
+        x, y, z = self._fractions
+        values = []
+        for plane in table.flatten(2).flatten(0, 1):
+            corners = [plane[i * strides[0] + j * strides[1] + k :] for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+            corners = [corner.index_select(0, self._cell) for corner in corners]
+            for fraction in (z, y, x):
+                corners = [low.lerp_(high, fraction) for low, high in zip(corners[::2], corners[1::2], strict=True)]
+            values += corners
+        return torch.stack(values).view(image.shape)
+
+
 class _Sampled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, ddf: Tensor, is_border: bool) -> Tensor:
-        sampled, slopes = image.new_empty(image.shape), image.new_empty(3, *image.shape)
-        ctx.save_for_backward(slopes)
-        for one, field, values, slope in zip(image, ddf, sampled, slopes.unbind(1), strict=True):
-            cell, fractions, inside = _cells(field, is_border)
+        sampled, slopes, inside = image.new_empty(image.shape), image.new_empty(3, *image.shape), torch.empty_like(ddf)
+        ctx.save_for_backward(slopes, inside)
+        for one, field, values, slope, is_inside in zip(image, ddf, sampled, slopes.unbind(1), inside, strict=True):
+            cell, fractions = _cells(field, is_border, is_inside)
             # one voxel more at the end, and with zeros around one at the beginning: all corners of all cells exist
             table = F.pad(one[None], (0, 1) * 3, mode="replicate")[0] if is_border else F.pad(one, (1,) * 6)
             strides = (table.stride(1), table.stride(2))
             for c, plane in enumerate(table.flatten(1)):
                 _interpolate(plane, strides, cell, fractions, values[c].view(-1), slope[:, c].view(3, -1))
-            slope.mul_(inside[:, None])
         return sampled
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (slopes,) = ctx.saved_tensors
-        return None, (slopes * grad).sum(dim=2).movedim(0, 1), None
+        slopes, inside = ctx.saved_tensors
+        by_axis = slopes[:, :, 0] * grad[:, 0]
+        for c in range(1, grad.shape[1]):
+            by_axis.addcmul_(slopes[:, :, c], grad[:, c])
+        return None, by_axis.movedim(0, 1).mul(inside), None
 
 
-def _cells(field: Tensor, is_border: bool) -> tuple[Tensor, list[Tensor], Tensor]:
+def _cells(field: Tensor, is_border: bool, inside: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
     """Where the points p + u(p) lie in a padded volume: the first corner of the cell of each, as an index into all its
-    voxels (N,); how far into the cell along the axes, 0 to 1, (N,) each; and where a slope is not that of the padding,
-    (3, D, H, W)."""
+    voxels (N,), and how far into the cell along the axes, 0 to 1, (N,) each. ``inside``, (3, D, H, W), is filled with
+    where a slope is not that of the padding."""
     shape, before = field.shape[1:], 0 if is_border else 1
-    cell, fractions, inside = 0, [], torch.empty_like(field)
+    cell, fractions = 0, []
     for axis, side in enumerate(shape):
         first, last = -before, side - 1 + before
         here = torch.arange(side, dtype=field.dtype).view([-1 if axis == k else 1 for k in range(3)])
         point = field[axis] + here
-        torch.logical_and(point > first, point < last, out=inside[axis])
+        if inside is not None:
+            torch.logical_and(point > first, point < last, out=inside[axis])
         point = point.clamp_(first, last).add_(before)
         low = point.floor().clamp_(max=side - 1 + before).nan_to_num_(0.0)  # what is not a number stays in the fraction
         fractions.append(point.sub_(low).flatten())
         cell = cell * (side + 1 + before) + low.long()
-    return cell.flatten(), fractions, inside
+    return cell.flatten(), fractions
 
 
 def _interpolate(

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,7 +22,11 @@ from monai.networks.layers import AffineTransform
 from monai.transforms.utils import create_rotate, create_scale, create_translate
 from torch import Tensor
 
+from ..fields.trilinear import Places
+
 COPIES_AT_ONCE = 2  # in float32 PyTorch's convolutions of one small volume are slow on CPUs; more gain nothing there
+LARGEST_KEPT = 2**18  # voxels: of smaller volumes it is kept where a move takes them, 16 bytes a voxel
+KEPT = 32  # moves, there and back
 
 
 class MovedCopiesInferer(Inferer):
@@ -84,8 +89,21 @@ def _move(angles: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 def _moved(volume: Tensor, move: Tensor) -> Tensor:
     center = [(side - 1) / 2 for side in volume.shape[2:]]
     there, back = (torch.as_tensor(create_translate(3, [sign * c for c in center])) for sign in (1, -1))
+    matrix = there @ move @ back
+    if volume.device.type == "cpu" and volume[0, 0].numel() <= LARGEST_KEPT and not torch.is_grad_enabled():
+        return _places(tuple(volume.shape[2:]), tuple(matrix[:3].flatten().tolist())).read(volume.float())
     # not `zero_centered`, whose shifts are off by a factor of (side - 1) / side
     resample = AffineTransform(normalized=False, padding_mode="border", align_corners=True)
     # in bfloat16, as under the `amp` of training, a grid is off by a quarter of a voxel and more
     with torch.autocast(volume.device.type, enabled=False):
-        return resample(volume.float(), (there @ move @ back).to(volume.device, torch.float32))
+        return resample(volume.float(), matrix.to(volume.device, torch.float32))
+
+
+@lru_cache(maxsize=KEPT)
+def _places(shape: tuple[int, ...], matrix: tuple[float, ...]) -> Places:
+    """Where a move takes the voxels of a volume from, by the upper three rows of its matrix."""
+    with torch.inference_mode(False):
+        voxels = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) for side in shape), indexing="ij")
+        matrix = torch.tensor(matrix, dtype=torch.float64).view(3, 4)
+        points = matrix[:, :3] @ torch.stack(voxels).flatten(1) + matrix[:, 3:]
+        return Places(points.view(3, *shape))

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -23,23 +24,28 @@ from torch import Tensor, nn
 CHANNELS = 16
 
 
-def for_processor(network: nn.Module) -> nn.Module:
+def for_processor(network: nn.Module, is_taught: bool = True) -> nn.Module:
     """Swap parts of a network for equal ones that a processor is done with sooner. Names and shapes of weights stay.
 
     Convolutions whose channels are no multiple of 16 have their weights channels last; instance norm is a group norm,
-    linear upsampling a matrix along each axis, and PReLU has a gradient of its own.
+    linear upsampling a matrix along each axis, and PReLU has a gradient of its own. Without a gradient, for which a batch
+    is two small volumes (:mod:`scripts.networks.passes`), channels last gain nothing, and a transposed convolution to a
+    few channels takes half as long of one at a time.
 
     Args:
         network: changed in place.
+        is_taught: whether it is to learn; else it is laid out to be asked.
 
     Returns:
         The network.
     """
     for module in network.modules():
-        if type(module) is nn.Conv3d:
+        if type(module) is nn.Conv3d and is_taught:
             module.__class__ = _Conv3d
             if module.in_channels % CHANNELS or module.out_channels % CHANNELS:
                 module.to(memory_format=torch.channels_last_3d)
+        elif type(module) is nn.ConvTranspose3d and module.out_channels < CHANNELS and not is_taught:
+            module.__class__ = _ConvTranspose3d
         elif type(module) is nn.PReLU and module.num_parameters == 1:
             module.__class__ = _PReLU
         elif type(module) is nn.InstanceNorm3d and not module.affine and not module.track_running_stats:
@@ -58,33 +64,50 @@ class _Conv3d(nn.Conv3d):
         return super().forward(images).contiguous()
 
 
+class _ConvTranspose3d(nn.ConvTranspose3d):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([super(_ConvTranspose3d, self).forward(image) for image in images.split(1)])
+
+
 class _InstanceNorm3d(nn.InstanceNorm3d):
     def forward(self, images: Tensor) -> Tensor:
         return F.group_norm(images.contiguous(), images.shape[1], eps=self.eps)
 
 
 class _Upsample(nn.Upsample):
-    """By a small matrix along each axis."""
-
     def forward(self, images: Tensor) -> Tensor:
         with torch.autocast("cpu", enabled=False):
-            resized = images.to(torch.promote_types(images.dtype, torch.float32))
-            for axis in (2, 3, 4):
-                matrix = _interpolation(resized.shape[axis], float(self.scale_factor)).to(resized)
-                if axis == 4:
-                    resized = resized @ matrix.T
-                else:
-                    shape = resized.shape
-                    resized = matrix @ resized.flatten(axis + 1).flatten(0, axis - 1)
-                    resized = resized.reshape(*shape[:axis], len(matrix), *shape[axis + 1 :])
-            return resized
+            images = images.to(torch.promote_types(images.dtype, torch.float32))
+            return _along_axes(images, [_by_factor(side, float(self.scale_factor)) for side in images.shape[2:]])
+
+
+def resized(images: Tensor, size: Sequence[int]) -> Tensor:
+    """What ``F.interpolate`` with ``trilinear`` makes of (B, C, D, H, W), on a CPU by a matrix along each axis."""
+    if images.device.type != "cpu":
+        return F.interpolate(images, size=tuple(size), mode="trilinear")
+    return _along_axes(images, [_to_size(*sides) for sides in zip(images.shape[2:], size, strict=True)])
+
+
+def _along_axes(images: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    first, second, third = (matrix.to(images) for matrix in matrices)
+    for axis, matrix in ((2, first), (3, second)):
+        shape = images.shape
+        images = (matrix @ images.flatten(axis + 1).flatten(0, axis - 1)).reshape(
+            *shape[:axis], len(matrix), *shape[axis + 1 :]
+        )
+    return images @ third.T
 
 
 @lru_cache(maxsize=64)
-def _interpolation(size: int, factor: float) -> Tensor:
-    """What linear interpolation by a factor multiplies a line of ``size`` voxels with: (factor size, size)."""
-    lines = torch.eye(size)[None]
-    return F.interpolate(lines, scale_factor=factor, mode="linear")[0].T.contiguous()
+def _by_factor(side: int, factor: float) -> Tensor:
+    """What linear interpolation by a factor multiplies a line of ``side`` voxels with: (factor side, side)."""
+    return F.interpolate(torch.eye(side)[None], scale_factor=factor, mode="linear")[0].T.contiguous()
+
+
+@lru_cache(maxsize=64)
+def _to_size(side: int, size: int) -> Tensor:
+    """The same where the new size is given: (size, side)."""
+    return F.interpolate(torch.eye(side, dtype=torch.float64)[None], size=size, mode="linear")[0].T.contiguous()
 
 
 class _PReLU(nn.PReLU):

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from ..files.writing import replacing
+from .layout import for_processor
 from .pickles import named_code
 
 logger = logging.getLogger(__name__)
@@ -166,4 +167,8 @@ def load_all(
     """
     exported = [name for name in networks if name in FILES]
     names = [name for name in exported if name in required or (Path(folder) / FILES[name]).is_file()]
-    return {name: load_weights(networks[name], folder, FILES[name], device) for name in names}
+    loaded = {name: load_weights(networks[name], folder, FILES[name], device) for name in names}
+    if torch.device(device).type == "cpu":
+        for network in loaded.values():
+            for_processor(network, is_taught=False)
+    return loaded

@@ -203,7 +203,8 @@ def figure_to_png(figure: Figure, dpi: int = 150) -> bytes:
     """Render a figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=dpi)
+    # as it comes, 6, takes twice as long for a seventh less
+    figure.savefig(buffer, format="png", dpi=dpi, pil_kwargs={"compress_level": 3})
     return buffer.getvalue()
 
 

@@ -187,6 +187,13 @@ def points_on_fixed_file(
     return points_on_grid(map_of_pair(ddf, moving, fixed, match), fixed.file.affine, fixed.file.shape[1:])
 
 
+def points_without_field(moving: Subject, fixed: Subject) -> torch.Tensor:
+    """The same of a field of zeros: what is one voxel to the networks is one place."""
+    grids = [as_affine(subject.network.affine) for subject in (moving, fixed)]
+    unmoved = AffineTransform(grids[0] @ inverse_affine(grids[1]))
+    return points_on_grid(unmoved, fixed.file.affine, fixed.file.shape[1:])
+
+
 @torch.no_grad()
 def similarity_of(result: Registered) -> dict[str, Any]:
     """Measure how alike a pair is on the networks' grid, and whether registering has made that worse.

@@ -16,11 +16,11 @@ import math
 from collections.abc import Callable, Mapping
 
 import torch
-import torch.nn.functional as F
 
 from ..fields.warping import compose, integrate
 from ..joint.state import PairState
 from ..joint.updates import Term
+from ..networks.layout import resized
 
 PART = 1 / 16  # voxels: a velocity is followed in parts that are hardly longer
 
@@ -61,7 +61,7 @@ class Refinement:
 
         Args:
             pair: its ``ddf`` is where the steps begin; its networks are in evaluation mode.
-            make_state: called as ``make_state(carried=..., sampling=None)``, makes a state of this pair anew.
+            make_state: called as ``make_state(carried=..., sampling=None, wanted=...)``, makes a state of this pair.
 
         Returns:
             A state with the refined ``ddf``; without steps, ``pair``.
@@ -84,13 +84,14 @@ class Refinement:
             # masks, predictions of the two images, ...: what the field does not change is computed once
             known = {name: first.computed(name) for name in first.quantities()}
             known = {name: value for name, value in known.items() if value is not None and not value.requires_grad}
+            read = {quantity for term in terms.values() for quantity in term.quantities}
             optimizer = torch.optim.Adam([velocity], lr=self.learning_rate)
             for step in range(self.steps):
                 if step == 0:
                     state = first
                 else:
                     field = pair.of_field(_moved(start, velocity, squarings))
-                    state = make_state(carried={**known, **field}, sampling=None)
+                    state = make_state(carried={**known, **field}, sampling=None, wanted=read)
                 loss = sum(term.weight * _value(term, state) for term in terms.values())
                 # of the sum over the voxels: on large volumes the gradient of their mean would drown in Adam's eps
                 (velocity.grad,) = torch.autograd.grad(loss * start[:, 0].numel(), velocity)
@@ -123,7 +124,7 @@ class Refinement:
 def _moved(start: torch.Tensor, velocity: torch.Tensor, squarings: int) -> torch.Tensor:
     """The field after what a velocity at half the resolution, in voxels of the full grid, integrates to."""
     half = integrate(velocity / 2, squarings)  # in voxels of its own grid
-    return compose(2 * F.interpolate(half, size=start.shape[2:], mode="trilinear"), start)
+    return compose(resized(2 * half, start.shape[2:]), start)
 
 
 def _value(term: Term, pair: PairState) -> torch.Tensor:
