@@ -75,3 +75,11 @@ def test_it_is_used_for_fields_that_learn_on_small_volumes_of_images_that_do_not
     assert not trilinear.applies(image[:, :, :1], ddf[:, :, :1])  # one voxel along an axis
     with torch.no_grad():
         assert not trilinear.applies(image, ddf)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 3, 4, 2), (0, 2, 3, 4, 1), (0, 1, 4, 3, 2), (4, 3, 2, 1, 0)])
+@pytest.mark.parametrize("padding_mode", ["zeros", "border"])
+def test_how_an_image_lies_in_memory_does_not_matter(order, padding_mode):
+    image, ddf = image_and_field()
+    elsewhere = image.permute(order).contiguous().permute([order.index(axis) for axis in range(5)])
+    assert torch.equal(trilinear.sample(elsewhere, ddf, padding_mode), trilinear.sample(image, ddf, padding_mode))

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 
 import pytest
@@ -21,9 +22,10 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from scripts.fields import warping
 from scripts.joint.capture import BEFORE, CapturedRunner
-from scripts.joint.groups import GroupRunner, weights_of
+from scripts.joint.groups import Group, GroupRunner, weights_of
 from scripts.joint.sampling import UniformScale
 from scripts.joint.state import PairState
+from scripts.joint.updates import Term
 from scripts.methods.brbs import TripletState
 from scripts.methods.perception import GuidedState
 from scripts.networks.registration import VoxelMorph2
@@ -119,6 +121,39 @@ def test_where_recording_fails_training_goes_on_and_says_so_once(caplog):
     assert [record.message for record in caplog.records if "cuda_graphs" in record.message] == [
         "cuda_graphs: recording failed, and training goes on without: no such device"
     ]
+
+
+def test_where_recording_fails_what_was_recorded_before_is_let_go():
+    record = Recorder()
+
+    def fail_in_the_end(compute):
+        if len(record.made) == 2:
+            raise RuntimeError("out of memory")
+        return record(compute)
+
+    networks = make_networks()
+    trainer = make_trainer(networks, make_updates(networks), [make_pair()] * (BEFORE + 2), SCHEDULE)
+    trainer.run_group = CapturedRunner(trainer.run_group, fail_in_the_end)
+    trainer.run()
+    assert trainer.run_group.has_failed and not trainer.run_group.recorded
+
+
+@pytest.mark.usefixtures("no_grids_kept")
+def test_a_recording_holds_the_grids_it_reads():
+    record = Recorder()
+    trained(record)
+    grids = {
+        id(grid) for made in record.made for grid, _ in inspect.getclosurevars(made.compute).nonlocals["self"].grids
+    }
+    assert id(warping._identity_grid((16, 16, 16), torch.device("cpu"), torch.float32)[0]) in grids
+
+
+def test_a_factor_is_drawn_on_the_cpu_for_whatever_reads_the_sampled_field():
+    for quantity in ("sampling_factor", "sampled_ddf", "sampled_image", "sampled_label", "sampled_prob"):
+        terms = {"term": Term(torch.sum, [quantity])}
+        runner = GroupRunner(make_networks(), {}, partial(PairState, num_classes=NUM_CLASSES), {})
+        group = Group(0, {"registration": terms}, frozenset({"registration"}))
+        assert CapturedRunner(runner)._draw(group, make_pair(), {}).keys() == {"sampling_factor"}
 
 
 def test_a_state_whose_draws_decide_is_refused():

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..fields.warping import grids_read
 from .groups import Group, GroupRunner, Outcome
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,7 @@ class CapturedRunner:
             except RuntimeError as error:
                 logger.warning("cuda_graphs: recording failed, and training goes on without: %s", error)
                 self.has_failed = True
+                self.recorded.clear()  # and the memory of all graphs with them
                 for name in group.live:
                     self.runner.updates[name].optimizer.zero_grad(set_to_none=True)
                 return self.runner(group, batch, given, weights)
@@ -117,7 +119,8 @@ class _Recorded:
         def compute() -> tuple[Outcome, list[Tensor | None]]:
             for parameter in parameters:
                 parameter.grad = None
-            outcome = runner(group, self.batch, self.given, self.weights)
+            with grids_read() as self.grids:  # it reads their memory again, whether or not they are still kept by then
+                outcome = runner(group, self.batch, self.given, self.weights)
             detached = {name: value.detach() for name, value in outcome.quantities.items()}
             return outcome._replace(quantities=detached), [parameter.grad for parameter in parameters]
 

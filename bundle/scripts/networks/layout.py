@@ -44,9 +44,14 @@ def for_processor(network: nn.Module) -> nn.Module:
             module.__class__ = _PReLU
         elif type(module) is nn.InstanceNorm3d and not module.affine and not module.track_running_stats:
             module.__class__ = _InstanceNorm3d
-        elif type(module) is nn.Upsample and module.mode == "trilinear" and not module.align_corners:
+        elif type(module) is nn.Upsample and _is_known(module):
             module.__class__ = _Upsample
     return network
+
+
+def _is_known(upsample: nn.Upsample) -> bool:
+    is_linear = upsample.mode == "trilinear" and not upsample.align_corners and not upsample.recompute_scale_factor
+    return is_linear and isinstance(upsample.scale_factor, float)
 
 
 class _Conv3d(nn.Conv3d):
@@ -60,6 +65,8 @@ class _Conv3d(nn.Conv3d):
 
 class _InstanceNorm3d(nn.InstanceNorm3d):
     def forward(self, images: Tensor) -> Tensor:
+        if images.ndim != 5 or images[0, 0].numel() == 1:  # no batch; or nothing to normalise, which is refused there
+            return super().forward(images)
         return F.group_norm(images.contiguous(), images.shape[1], eps=self.eps)
 
 
@@ -67,24 +74,26 @@ class _Upsample(nn.Upsample):
     """By a small matrix along each axis."""
 
     def forward(self, images: Tensor) -> Tensor:
+        dtype = torch.float32 if torch.is_autocast_enabled("cpu") else images.dtype
         with torch.autocast("cpu", enabled=False):
             resized = images.to(torch.promote_types(images.dtype, torch.float32))
             for axis in (2, 3, 4):
-                matrix = _interpolation(resized.shape[axis], float(self.scale_factor)).to(resized)
+                matrix = _interpolation(resized.shape[axis], self.scale_factor).to(resized)
                 if axis == 4:
                     resized = resized @ matrix.T
                 else:
                     shape = resized.shape
                     resized = matrix @ resized.flatten(axis + 1).flatten(0, axis - 1)
                     resized = resized.reshape(*shape[:axis], len(matrix), *shape[axis + 1 :])
-            return resized
+            return resized.to(torch.promote_types(images.dtype, dtype))
 
 
 @lru_cache(maxsize=64)
 def _interpolation(size: int, factor: float) -> Tensor:
     """What linear interpolation by a factor multiplies a line of ``size`` voxels with: (factor size, size)."""
-    lines = torch.eye(size)[None]
-    return F.interpolate(lines, scale_factor=factor, mode="linear")[0].T.contiguous()
+    with torch.inference_mode(False):  # it is kept, and what is made in inference mode could not be learned with
+        lines = torch.eye(size)[None]
+        return F.interpolate(lines, scale_factor=factor, mode="linear")[0].T.contiguous()
 
 
 class _PReLU(nn.PReLU):
@@ -103,7 +112,10 @@ class _PReLUFunction(torch.autograd.Function):
         features, weight = ctx.saved_tensors
         of_features = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_features = torch.ops.aten.leaky_relu_backward(grad, features, weight.item(), False)
+            if torch.is_grad_enabled():  # of a gradient, which depends on the slope, too
+                of_features = torch.where(features > 0, grad, grad * weight.to(grad))
+            else:
+                of_features = torch.ops.aten.leaky_relu_backward(grad, features, weight.item(), False)
         if ctx.needs_input_grad[1]:
             exact = torch.promote_types(weight.dtype, torch.float32)
             of_weight = (grad * features.clamp_max(0)).sum(dtype=exact).to(weight.dtype).reshape(weight.shape)
