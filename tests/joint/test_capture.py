@@ -106,6 +106,32 @@ def test_terms_that_start_later_are_recorded_anew_and_weights_that_grow_are_foll
     assert len(record.made) == len(SCHEDULE) + 1  # the group of registration twice
 
 
+def test_a_recording_whose_terms_are_not_all_any_more_is_let_go():
+    networks = make_networks()
+    updates = make_updates(networks, region={"start": BEFORE + 2})
+    trainer = make_trainer(networks, updates, [make_pair()] * (2 * BEFORE + 4), SCHEDULE)
+    runner = trainer.run_group = CapturedRunner(trainer.run_group, record := Recorder())
+    trainer.run()
+    assert len(record.made) == len(SCHEDULE) + 1 and len(runner.recorded) == len(SCHEDULE)
+
+
+def test_what_handlers_keep_is_not_written_over():
+    networks = make_networks()
+    batches = [make_pair(seed=i) for i in range(BEFORE + 3)]
+    trainer = make_trainer(networks, make_updates(networks), batches, SCHEDULE, output={"image": "sampled_image"})
+    trainer.run_group = CapturedRunner(trainer.run_group, Recorder())
+    kept, copies = [], []
+
+    def keep(engine):
+        kept.extend([engine.state.ddf, *(each["image"] for each in engine.state.output)])
+        copies.extend(tensor.clone() for tensor in kept[-2:])
+
+    trainer.add_event_handler("ITERATION_COMPLETED", keep)
+    trainer.run()
+    assert len(kept) == 2 * len(batches)
+    assert all(torch.equal(tensor, copy) for tensor, copy in zip(kept, copies, strict=True))
+
+
 def test_pairs_of_other_labels_are_recorded_apart():
     record = Recorder()
     check_equal(record, iterations=2 * BEFORE + 4, labels=lambda i: ("moving",) if i % 2 else ())
