@@ -138,3 +138,11 @@ def test_a_gradient_penalty_reaches_the_slope_of_prelu():
         (grad,) = torch.autograd.grad(network(image).square().sum(), image, create_graph=True)
         found.append(torch.autograd.grad(grad.square().sum(), network[1].weight)[0])
     torch.testing.assert_close(*found)
+
+
+def test_a_network_goes_on_as_it_was_after_it_was_exported():
+    network = for_processor(draw_weights(VoxelMorph2((4, 4), (4, 4, 4), half_resolution=True)))
+    _interpolation.cache_clear()
+    images = torch.rand(2, 1, 1, 8, 8, 8)
+    program = torch.export.export(network, tuple(images))
+    torch.testing.assert_close(network(*images), program.module()(*images), rtol=0, atol=1e-5)
