@@ -146,3 +146,15 @@ def test_a_network_goes_on_as_it_was_after_it_was_exported():
     images = torch.rand(2, 1, 1, 8, 8, 8)
     program = torch.export.export(network, tuple(images))
     torch.testing.assert_close(network(*images), program.module()(*images), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel, stride, side", [(3, 1, 2), (3, 2, 1), (4, 1, 3)])  # (4, 1, 3) is LT-Net's last
+def test_in_bfloat16_a_volume_thinner_than_the_kernel_has_gradients_that_are_numbers(kernel, stride, side):
+    convolution = for_processor(nn.Conv3d(32, 64, kernel, stride, padding=1))
+    for _ in range(4):
+        with torch.autocast("cpu", torch.bfloat16):
+            out = convolution(torch.randn(1, 32, side, side, side))
+        used = [torch.full((size,), float("nan")) for size in (64, 512, 4096, 27648, 200000, 500000) for _ in range(4)]
+        del used  # memory that is given out again holds no numbers
+        (grad,) = torch.autograd.grad(out.float().sum(), convolution.weight)
+        assert torch.isfinite(grad).all()

@@ -56,7 +56,7 @@ def _is_known(upsample: nn.Upsample) -> bool:
 
 class _Conv3d(nn.Conv3d):
     def forward(self, images: Tensor) -> Tensor:
-        if images.shape[2] == 2 and torch.is_autocast_enabled("cpu"):
+        if images.shape[2] < self.kernel_size[0] and torch.is_autocast_enabled("cpu"):
             # in bfloat16 the gradient of its weights may not be a number: findings/torch-bf16-conv3d-gradient.sh
             with torch.autocast("cpu", enabled=False):
                 return super().forward(images.float()).contiguous()
