@@ -84,3 +84,11 @@ def test_places_read_what_grid_sample_reads():
     found = trilinear.Places(torch.stack(axes) + ddf[0]).read(image)
     expected = warp(image, ddf.expand(2, -1, -1, -1, -1), padding_mode="border")
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 3, 4, 2), (0, 2, 3, 4, 1), (0, 1, 4, 3, 2), (4, 3, 2, 1, 0)])
+@pytest.mark.parametrize("padding_mode", ["zeros", "border"])
+def test_how_an_image_lies_in_memory_does_not_matter(order, padding_mode):
+    image, ddf = image_and_field()
+    elsewhere = image.permute(order).contiguous().permute([order.index(axis) for axis in range(5)])
+    assert torch.equal(trilinear.sample(elsewhere, ddf, padding_mode), trilinear.sample(image, ddf, padding_mode))

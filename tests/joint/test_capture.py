@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 
 import pytest
@@ -21,9 +22,10 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from scripts.fields import warping
 from scripts.joint.capture import BEFORE, CapturedRunner
-from scripts.joint.groups import GroupRunner, weights_of
+from scripts.joint.groups import Group, GroupRunner, weights_of
 from scripts.joint.sampling import UniformScale
 from scripts.joint.state import PairState
+from scripts.joint.updates import Term
 from scripts.methods.brbs import TripletState
 from scripts.methods.perception import GuidedState
 from scripts.networks.registration import VoxelMorph2
@@ -104,6 +106,32 @@ def test_terms_that_start_later_are_recorded_anew_and_weights_that_grow_are_foll
     assert len(record.made) == len(SCHEDULE) + 1  # the group of registration twice
 
 
+def test_a_recording_whose_terms_are_not_all_any_more_is_let_go():
+    networks = make_networks()
+    updates = make_updates(networks, region={"start": BEFORE + 2})
+    trainer = make_trainer(networks, updates, [make_pair()] * (2 * BEFORE + 4), SCHEDULE)
+    runner = trainer.run_group = CapturedRunner(trainer.run_group, record := Recorder())
+    trainer.run()
+    assert len(record.made) == len(SCHEDULE) + 1 and len(runner.recorded) == len(SCHEDULE)
+
+
+def test_what_handlers_keep_is_not_written_over():
+    networks = make_networks()
+    batches = [make_pair(seed=i) for i in range(BEFORE + 3)]
+    trainer = make_trainer(networks, make_updates(networks), batches, SCHEDULE, output={"image": "sampled_image"})
+    trainer.run_group = CapturedRunner(trainer.run_group, Recorder())
+    kept, copies = [], []
+
+    def keep(engine):
+        kept.extend([engine.state.ddf, *(each["image"] for each in engine.state.output)])
+        copies.extend(tensor.clone() for tensor in kept[-2:])
+
+    trainer.add_event_handler("ITERATION_COMPLETED", keep)
+    trainer.run()
+    assert len(kept) == 2 * len(batches)
+    assert all(torch.equal(tensor, copy) for tensor, copy in zip(kept, copies, strict=True))
+
+
 def test_pairs_of_other_labels_are_recorded_apart():
     record = Recorder()
     check_equal(record, iterations=2 * BEFORE + 4, labels=lambda i: ("moving",) if i % 2 else ())
@@ -119,6 +147,39 @@ def test_where_recording_fails_training_goes_on_and_says_so_once(caplog):
     assert [record.message for record in caplog.records if "cuda_graphs" in record.message] == [
         "cuda_graphs: recording failed, and training goes on without: no such device"
     ]
+
+
+def test_where_recording_fails_what_was_recorded_before_is_let_go():
+    record = Recorder()
+
+    def fail_in_the_end(compute):
+        if len(record.made) == 2:
+            raise RuntimeError("out of memory")
+        return record(compute)
+
+    networks = make_networks()
+    trainer = make_trainer(networks, make_updates(networks), [make_pair()] * (BEFORE + 2), SCHEDULE)
+    trainer.run_group = CapturedRunner(trainer.run_group, fail_in_the_end)
+    trainer.run()
+    assert trainer.run_group.has_failed and not trainer.run_group.recorded
+
+
+@pytest.mark.usefixtures("no_grids_kept")
+def test_a_recording_holds_the_grids_it_reads():
+    record = Recorder()
+    trained(record)
+    grids = {
+        id(grid) for made in record.made for grid, _ in inspect.getclosurevars(made.compute).nonlocals["self"].grids
+    }
+    assert id(warping._identity_grid((16, 16, 16), torch.device("cpu"), torch.float32)[0]) in grids
+
+
+def test_a_factor_is_drawn_on_the_cpu_for_whatever_reads_the_sampled_field():
+    for quantity in ("sampling_factor", "sampled_ddf", "sampled_image", "sampled_label", "sampled_prob"):
+        terms = {"term": Term(torch.sum, [quantity])}
+        runner = GroupRunner(make_networks(), {}, partial(PairState, num_classes=NUM_CLASSES), {})
+        group = Group(0, {"registration": terms}, frozenset({"registration"}))
+        assert CapturedRunner(runner)._draw(group, make_pair(), {}).keys() == {"sampling_factor"}
 
 
 def test_a_state_whose_draws_decide_is_refused():

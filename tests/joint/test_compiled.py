@@ -11,14 +11,16 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
 import torch
-from tiny_joint import ALTERNATING, make_networks, make_pair, make_updates, train, weights
+from tiny_joint import ALTERNATING, NUM_CLASSES, make_networks, make_pair, make_updates, train, weights
 
 from scripts.joint import compiled
 from scripts.joint.compiled import Compiled
+from scripts.networks.autoencoders import ReconstructingUNet
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -64,3 +66,11 @@ def test_trying_leaves_no_gradient_and_no_draw(monkeypatch):
     assert torch.equal(network(*images), expected)
     assert all(parameter.grad is None for parameter in network.network.parameters())
     assert network.multiple == network.network.multiple and compiled.logger.name.endswith("compiled")
+
+
+def test_a_network_with_a_decoder_that_this_pass_leaves_out_is_compiled(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda network, **_: network)
+    network = Compiled(ReconstructingUNet(1, NUM_CLASSES, (2, 4)), "segmentation")
+    network(torch.rand(1, 1, 8, 8, 8))
+    assert network.compiled is not None
+    assert copy.copy(network).multiple == 2

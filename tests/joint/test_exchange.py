@@ -11,11 +11,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
+from monai.networks.layers import DropPath
 from tiny_joint import make_networks, make_pair
 from torch import nn
 
 from scripts.joint.exchange import Exchange, keeping
+from scripts.joint.groups import Group, GroupRunner
 from scripts.joint.state import PairState
 from scripts.methods.perception import GuidedState
 
@@ -50,16 +54,17 @@ def test_a_field_without_a_graph_teaches_nobody_and_is_computed_again():
 
 
 def test_a_network_that_draws_shares_nothing():
-    for module in (nn.Dropout3d(0.1), nn.BatchNorm3d(4)):
+    for module in (nn.Dropout3d(0.1), nn.BatchNorm3d(4), DropPath(0.1), nn.RReLU()):
         networks = make_networks()
         networks["registration"].at_half.append(module)
         exchange = Exchange(networks)
         exchange.take(*computed(networks), moved=set())
         assert not exchange.given({"segmentation"})
-    networks["registration"].at_half[-1] = nn.Dropout3d(0.0)
-    exchange = Exchange(networks)
-    exchange.take(*computed(networks), moved=set())
-    assert exchange.given({"segmentation"})
+    for module in (nn.Dropout3d(0.0), DropPath(0.0)):
+        networks["registration"].at_half[-1] = module
+        exchange = Exchange(networks)
+        exchange.take(*computed(networks), moved=set())
+        assert exchange.given({"segmentation"})
 
 
 def test_a_state_that_makes_its_field_otherwise_says_so_or_shares_nothing():
@@ -73,6 +78,31 @@ def test_a_state_that_makes_its_field_otherwise_says_so_or_shares_nothing():
     assert "confidence" not in Third.made_of and "confidence" in PairState.made_of
     assert keeping(PairState) == keeping(GuidedState) == {"registration"} and not keeping(Other)
     assert "perceived" in GuidedState.shared
+
+
+def test_a_field_that_is_mixed_in_is_not_shared():
+    class Mixed:
+        ddf = PairState.ddf
+
+    class Other(Mixed, PairState):
+        pass
+
+    class Said(PairState):
+        ddf = PairState.ddf
+        shared = PairState.shared
+
+    class Below(Said):
+        confidence = PairState.confidence
+
+    assert not Other.shared and Said.shared == Below.shared == PairState.shared
+
+
+def test_beside_what_is_carried_no_graph_is_kept_for_the_next_group():
+    networks = make_networks()
+    group = Group(0, {}, frozenset({"discriminator"}), next_taught=frozenset({"registration"}))
+    for carry, learning in (((), {"discriminator", "registration"}), (["ddf"], {"discriminator"})):
+        runner = GroupRunner(networks, {}, partial(PairState, num_classes=3), {}, carry)
+        assert runner.state_of(group, make_pair(), {}).learning == learning
 
 
 def test_one_pass_over_a_field_warps_all_that_is_wanted(monkeypatch):

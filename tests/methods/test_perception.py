@@ -21,6 +21,7 @@ from monai.bundle import ConfigParser
 from monai.networks.nets import UNet
 from tiny_joint import NUM_CLASSES, SIDE, count_forwards, make_networks, make_pair, same_bits, weights
 from tiny_networks import ByBrightness, SameShift
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from scripts.joint.trainer import JointTrainer
 from scripts.joint.updates import Update
@@ -252,6 +253,12 @@ def test_agreement_is_the_mean_over_the_structures_that_are_there():
     assert float(RegionalAgreement(5)(torch.cat([warped, nothing], 1), torch.cat([fixed, nothing], 1))) == alone
     assert float(RegionalAgreement(5)(nothing, nothing)) == 1
     assert float(RegionalAgreement(5)(warped, warped)) == pytest.approx(0, abs=1e-3)
+
+
+def test_agreement_waits_for_no_device():
+    with FakeTensorMode():  # whose tensors have no values
+        volumes = torch.rand(2, 1, 2, 8, 8, 8)
+        assert RegionalAgreement(5)(*volumes).shape == ()
 
 
 # ---- who learns

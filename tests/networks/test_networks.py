@@ -214,6 +214,11 @@ def test_pooling_hides_what_is_finer_than_its_cells():
     assert not torch.allclose(PairDiscriminator(unet()).eval()(candidate + checkerboard, fixed), logits, atol=1e-3)
 
 
+def test_logits_of_a_pooled_network_with_strides_have_the_size_of_the_images():
+    strided = nn.Conv3d(2, 1, kernel_size=2, stride=2)
+    assert PairDiscriminator(strided, pool=2)(*images(8, 8, 8)).shape == (2, 1, 8, 8, 8)
+
+
 @pytest.mark.parametrize(("pool", "noise_std"), [(0, 0.0), (1, -0.1)])
 def test_impossible_handicaps_are_refused(pool, noise_std):
     with pytest.raises(ValueError, match=f"got {pool} and {noise_std}"):

@@ -91,6 +91,7 @@ class _Sampled(torch.autograd.Function):
             cell, fractions = _cells(field, is_border, is_inside)
             # one voxel more at the end, and with zeros around one at the beginning: all corners of all cells exist
             table = F.pad(one[None], (0, 1) * 3, mode="replicate")[0] if is_border else F.pad(one, (1,) * 6)
+            table = table.contiguous()  # padding keeps a layout that is channels last
             strides = (table.stride(1), table.stride(2))
             for c, plane in enumerate(table.flatten(1)):
                 _interpolate(plane, strides, cell, fractions, values[c].view(-1), slope[:, c].view(3, -1))

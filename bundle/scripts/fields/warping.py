@@ -21,6 +21,8 @@ a voxel on an axis of 128; float64 goes in and comes out as float64.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -30,6 +32,18 @@ from monai.data import MetaTensor
 from . import trilinear
 
 CLASSES_AT_ONCE = 4
+
+_readers: list[list] = []
+
+
+@contextmanager
+def grids_read() -> Iterator[list]:
+    """Collect the grids that warps read meanwhile. Only some are kept: who will read their memory again holds them."""
+    _readers.append([])
+    try:
+        yield _readers[-1]
+    finally:
+        _readers.pop()
 
 
 def warp(image: torch.Tensor, ddf: torch.Tensor, mode: str = "bilinear", padding_mode: str = "zeros") -> torch.Tensor:
@@ -64,6 +78,8 @@ def warp(image: torch.Tensor, ddf: torch.Tensor, mode: str = "bilinear", padding
     if mode == "bilinear" and trilinear.applies(image, ddf):
         return trilinear.sample(image, ddf, padding_mode)
     identity, scale = _identity_grid(tuple(ddf.shape[2:]), ddf.device, ddf.dtype)
+    if _readers:
+        _readers[-1].append((identity, scale))
     with torch.autocast(ddf.device.type, enabled=False):
         # grid_sample wants the coordinates last, the last array axis first
         grid = torch.cat(torch.addcmul(identity, ddf, scale).split(1, dim=1)[::-1], dim=1).movedim(1, -1)

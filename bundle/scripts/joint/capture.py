@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..fields.warping import grids_read
 from .groups import Group, GroupRunner, Outcome
 
 logger = logging.getLogger(__name__)
@@ -67,20 +68,19 @@ class CapturedRunner:
                 "Leave `--cuda_graphs` out."
             )
         self.runner, self.record = runner, record
-        self.seen: Counter[Hashable] = Counter()
-        self.recorded: dict[Hashable, _Recorded] = {}
+        self.seen: Counter[_Key] = Counter()
+        self.recorded: dict[_Key, _Recorded] = {}
         self.has_failed = False
 
     def __call__(
         self, group: Group, batch: Mapping[str, Any], given: Mapping[str, Tensor], weights: Mapping[str, float]
     ) -> Outcome:
-        """As :meth:`GroupRunner.__call__`; the tensors of the outcome hold until the next call."""
+        """As :meth:`GroupRunner.__call__`; quantities of the outcome, but for the field, hold until the next call."""
         group = group._replace(next_taught=frozenset())  # a graph of autograd does not outlive a recording
         given = {**given, **self._draw(group, batch, given)}
         if not self.has_failed and group.live:
             tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
-            shapes = sorted((name, value.shape, value.dtype) for name, value in [*tensors.items(), *given.items()])
-            key = (group.index, tuple(sorted(weights)), tuple(shapes))
+            key = _Key(group.index, _shapes(tensors), tuple(sorted(weights)), _shapes(given))
             self.seen[key] += 1
             if self.seen[key] > BEFORE:
                 return self._replayed(key, group, tensors, given, weights, batch)
@@ -91,18 +91,33 @@ class CapturedRunner:
         return {name: getattr(state, name) for name in self.drawn if name in state.wanted and name not in given}
 
     def _replayed(
-        self, key: Hashable, group: Group, tensors: dict, given: dict, weights: Mapping, batch: Mapping
+        self, key: _Key, group: Group, tensors: dict, given: dict, weights: Mapping, batch: Mapping
     ) -> Outcome:
         if key not in self.recorded:
+            for other in list(self.recorded):  # terms of such pairs only start, and a graph has memory of its own
+                if other[:2] == key[:2] and other.terms != key.terms:
+                    del self.recorded[other]
             try:
                 self.recorded[key] = _Recorded(self.runner, self.record, group, tensors, given, weights)
             except RuntimeError as error:
                 logger.warning("cuda_graphs: recording failed, and training goes on without: %s", error)
                 self.has_failed = True
+                self.recorded.clear()  # and the memory of all graphs with them
                 for name in group.live:
                     self.runner.updates[name].optimizer.zero_grad(set_to_none=True)
                 return self.runner(group, batch, given, weights)
         return self.recorded[key].run(tensors, given, weights)
+
+
+class _Key(NamedTuple):
+    group: int
+    batch: tuple
+    terms: tuple[str, ...]
+    given: tuple
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> tuple:
+    return tuple(sorted((name, value.shape, value.dtype) for name, value in tensors.items()))
 
 
 class _Recorded:
@@ -117,7 +132,8 @@ class _Recorded:
         def compute() -> tuple[Outcome, list[Tensor | None]]:
             for parameter in parameters:
                 parameter.grad = None
-            outcome = runner(group, self.batch, self.given, self.weights)
+            with grids_read() as self.grids:  # it reads their memory again, whether or not they are still kept by then
+                outcome = runner(group, self.batch, self.given, self.weights)
             detached = {name: value.detach() for name, value in outcome.quantities.items()}
             return outcome._replace(quantities=detached), [parameter.grad for parameter in parameters]
 
@@ -133,5 +149,9 @@ class _Recorded:
         outcome, grads = self.recording.result
         for parameter, grad in zip(self.parameters, grads, strict=True):
             parameter.grad = grad
-        losses = {name: value.clone() for name, value in outcome.losses.items()}
-        return outcome._replace(losses=losses, total=outcome.total.clone())
+        # the next replay writes where these are, which handlers and metrics may keep
+        losses, output = (
+            {name: value.clone() for name, value in part.items()} for part in (outcome.losses, outcome.output)
+        )
+        quantities = {name: value.clone() if name == "ddf" else value for name, value in outcome.quantities.items()}
+        return Outcome(losses, outcome.total.clone(), quantities, output)

@@ -38,6 +38,8 @@ class Compiled:
         self.tried: set[tuple] = set()
 
     def __getattr__(self, name: str) -> Any:
+        if name == "network":  # of a copy that is being made
+            raise AttributeError(name)
         return getattr(self.network, name)
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
@@ -58,7 +60,8 @@ class Compiled:
                 output = self.compiled(*inputs)
                 if output.requires_grad:
                     wanted = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-                    torch.autograd.grad(output.float().sum(), [*wanted, *(i for i in inputs if i.requires_grad)])
+                    wanted += [image for image in inputs if image.requires_grad]
+                    torch.autograd.grad(output.float().sum(), wanted, allow_unused=True)  # a decoder for another pass
         except Exception as error:  # of a compiler, which may be missing: no reason to lose a training
             logger.warning("compile: %s is not compiled, and goes on as it is: %s", self.name, _first_line(error))
             self.compiled = None

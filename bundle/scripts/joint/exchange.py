@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
+from monai.networks.layers import DropPath
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
@@ -76,4 +77,6 @@ def keeping(state: Any) -> frozenset[str]:
 def _is_drawn(module: nn.Module) -> bool:
     if isinstance(module, _DropoutNd):
         return module.p > 0
+    if isinstance(module, (DropPath, nn.RReLU)):
+        return getattr(module, "drop_prob", 1) > 0
     return isinstance(module, _NormBase) and module.track_running_stats

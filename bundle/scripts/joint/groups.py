@@ -77,6 +77,7 @@ class GroupRunner:
         self.networks, self.updates, self.make_state = networks, updates, state
         self.output, self.amp_dtype = output, amp_dtype
         self.kind = state.func if isinstance(state, partial) else state
+        self.keeping = frozenset() if carry else keeping(self.kind)  # beside what is carried nothing is shared
         self.offered = {*getattr(self.kind, "shared", ()), *carry, "ddf"}
 
     def state_of(self, group: Group, batch: Mapping[str, Any], given: Mapping[str, Tensor]) -> PairState:
@@ -84,7 +85,7 @@ class GroupRunner:
         return self.make_state(
             batch,
             self.networks,
-            learning=group.taught | (keeping(self.kind) & group.next_taught),
+            learning=group.taught | (self.keeping & group.next_taught),
             wanted={q for terms in group.live.values() for term in terms.values() for q in term.quantities},
             carried=given,
             amp_dtype=self.amp_dtype,

@@ -48,8 +48,9 @@ MADE_OF: Mapping[str, Sequence[str]] = {
     "agreement": ["warped_moving_prob", "fixed_prob"],
     "alignment_logits": ["warped_image"],
     "sampled_alignment_logits": ["sampled_image"],
-    "sampled_image": ["sampling_factor"],
-    "sampled_label": ["sampling_factor"],
+    "sampled_ddf": ["sampling_factor"],
+    "sampled_image": ["sampled_ddf"],
+    "sampled_label": ["sampled_ddf"],
     "confidence": ["alignment_logits"],
     "sampled_confidence": ["sampled_alignment_logits"],
 }

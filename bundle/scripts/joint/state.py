@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property, partial
+from itertools import takewhile
 from typing import Any, ClassVar
 
 import torch
@@ -68,7 +69,8 @@ class PairState:
         own = vars(cls)
         inherited = super(cls, cls).made_of
         cls.made_of = {name: parts for name, parts in inherited.items() if name not in own} | own.get("made_of", {})
-        if "shared" not in own and own.keys() & {*cls.shared, "moving_image", "fixed_image", "moving_label"}:
+        since = takewhile(lambda base: "shared" not in vars(base), cls.__mro__)  # it was said; also what is mixed in
+        if set().union(*map(vars, since)) & {*cls.shared, "moving_image", "fixed_image", "moving_label"}:
             cls.shared = {}
 
     def __init__(

@@ -199,4 +199,5 @@ class RegionalAgreement(nn.Module):
             for c in range(fixed.shape[1])
         ]
         there = windows > 0
-        return torch.where(there, torch.stack(scores), 0).sum() / there.sum() if there.any() else scores[0].new_ones(())
+        mean = torch.where(there, torch.stack(scores), 0).sum() / there.sum().clamp(min=1)
+        return torch.where(there.any(), mean, 1)  # which stays on the device

@@ -63,4 +63,8 @@ class PairDiscriminator(nn.Module):
         if self.training and noise_std > 0:
             images = images + noise_std * torch.randn_like(images)
         logits = self.network(images)
-        return self.upsample(logits) if is_pooled else logits
+        if not is_pooled:
+            return logits
+        if [self.pool * side for side in logits.shape[2:]] != list(candidate.shape[2:]):  # a network with strides
+            return F.interpolate(logits, size=candidate.shape[2:], mode="trilinear")
+        return self.upsample(logits)

@@ -28,9 +28,9 @@ def for_processor(network: nn.Module, is_taught: bool = True) -> nn.Module:
     """Swap parts of a network for equal ones that a processor is done with sooner. Names and shapes of weights stay.
 
     Convolutions whose channels are no multiple of 16 have their weights channels last; instance norm is a group norm,
-    linear upsampling a matrix along each axis, and PReLU has a gradient of its own. Without a gradient, for which a batch
-    is two small volumes (:mod:`scripts.networks.passes`), channels last gain nothing, and a transposed convolution to a
-    few channels takes half as long of one at a time.
+    linear upsampling a matrix along each axis, and PReLU has a gradient of its own. Without a gradient, for which a
+    batch is two small volumes (:mod:`scripts.networks.passes`), channels last gain nothing, and a transposed
+    convolution to a few channels takes half as long of one at a time.
 
     Args:
         network: changed in place.
@@ -50,14 +50,19 @@ def for_processor(network: nn.Module, is_taught: bool = True) -> nn.Module:
             module.__class__ = _PReLU
         elif type(module) is nn.InstanceNorm3d and not module.affine and not module.track_running_stats:
             module.__class__ = _InstanceNorm3d
-        elif type(module) is nn.Upsample and module.mode == "trilinear" and not module.align_corners:
+        elif type(module) is nn.Upsample and _is_known(module):
             module.__class__ = _Upsample
     return network
 
 
+def _is_known(upsample: nn.Upsample) -> bool:
+    is_linear = upsample.mode == "trilinear" and not upsample.align_corners and not upsample.recompute_scale_factor
+    return is_linear and isinstance(upsample.scale_factor, float)
+
+
 class _Conv3d(nn.Conv3d):
     def forward(self, images: Tensor) -> Tensor:
-        if images.shape[2] == 2 and torch.is_autocast_enabled("cpu"):
+        if images.shape[2] < self.kernel_size[0] and torch.is_autocast_enabled("cpu"):
             # in bfloat16 the gradient of its weights may not be a number: findings/torch-bf16-conv3d-gradient.sh
             with torch.autocast("cpu", enabled=False):
                 return super().forward(images.float()).contiguous()
@@ -71,14 +76,20 @@ class _ConvTranspose3d(nn.ConvTranspose3d):
 
 class _InstanceNorm3d(nn.InstanceNorm3d):
     def forward(self, images: Tensor) -> Tensor:
+        if images.ndim != 5 or images[0, 0].numel() == 1:  # no batch; or nothing to normalise, which is refused there
+            return super().forward(images)
         return F.group_norm(images.contiguous(), images.shape[1], eps=self.eps)
 
 
 class _Upsample(nn.Upsample):
     def forward(self, images: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():  # a matrix made meanwhile has no values, and would be kept
+            return super().forward(images)
+        dtype = torch.float32 if torch.is_autocast_enabled("cpu") else images.dtype
         with torch.autocast("cpu", enabled=False):
-            images = images.to(torch.promote_types(images.dtype, torch.float32))
-            return _along_axes(images, [_by_factor(side, float(self.scale_factor)) for side in images.shape[2:]])
+            exact = images.to(torch.promote_types(images.dtype, torch.float32))
+            resized = _along_axes(exact, [_by_factor(side, self.scale_factor) for side in images.shape[2:]])
+            return resized.to(torch.promote_types(images.dtype, dtype))
 
 
 def resized(images: Tensor, size: Sequence[int]) -> Tensor:
@@ -101,17 +112,22 @@ def _along_axes(images: Tensor, matrices: Sequence[Tensor]) -> Tensor:
 @lru_cache(maxsize=64)
 def _by_factor(side: int, factor: float) -> Tensor:
     """What linear interpolation by a factor multiplies a line of ``side`` voxels with: (factor side, side)."""
-    return F.interpolate(torch.eye(side)[None], scale_factor=factor, mode="linear")[0].T.contiguous()
+    with torch.inference_mode(False):  # it is kept, and what is made in inference mode could not be learned with
+        return F.interpolate(torch.eye(side)[None], scale_factor=factor, mode="linear")[0].T.contiguous()
 
 
 @lru_cache(maxsize=64)
 def _to_size(side: int, size: int) -> Tensor:
     """The same where the new size is given: (size, side)."""
-    return F.interpolate(torch.eye(side, dtype=torch.float64)[None], size=size, mode="linear")[0].T.contiguous()
+    with torch.inference_mode(False):
+        lines = torch.eye(side, dtype=torch.float64)[None]
+        return F.interpolate(lines, size=size, mode="linear")[0].T.contiguous()
 
 
 class _PReLU(nn.PReLU):
     def forward(self, features: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():
+            return super().forward(features)
         return _PReLUFunction.apply(features, self.weight)
 
 
@@ -126,7 +142,10 @@ class _PReLUFunction(torch.autograd.Function):
         features, weight = ctx.saved_tensors
         of_features = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_features = torch.ops.aten.leaky_relu_backward(grad, features, weight.item(), False)
+            if torch.is_grad_enabled():  # of a gradient, which depends on the slope, too
+                of_features = torch.where(features > 0, grad, grad * weight.to(grad))
+            else:
+                of_features = torch.ops.aten.leaky_relu_backward(grad, features, weight.item(), False)
         if ctx.needs_input_grad[1]:
             exact = torch.promote_types(weight.dtype, torch.float32)
             of_weight = (grad * features.clamp_max(0)).sum(dtype=exact).to(weight.dtype).reshape(weight.shape)

@@ -73,7 +73,8 @@ class Registered:
     Args:
         pair: the state of the pair on the networks' grid, for whatever else is asked of it.
         ddf: displacement (1, 3, D, H, W) in voxels of the networks' grid.
-        seconds: wall time of the networks and the refinement, without files and without writing.
+        seconds: wall time of the networks and the refinement, without files and without writing. What segmentation
+            remembers of an image from an earlier pair is not in it.
         match: what the field was made of, where the state knows it.
     """
 
