@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 CACHED = 2**31  # bytes of probabilities that are kept: an image comes again in each of its pairs
 LEAST = 1e-4  # of a probability: the logarithm of 0 is none
+SHARE = 0.7  # of the vote in its mean with the network; validation cases of abdomen_ct were best with 0.6 to 0.8
 
 
 class Answer(NamedTuple):
@@ -57,7 +58,7 @@ class Answer(NamedTuple):
 
 
 class VotedSegmentation(nn.Module):
-    """A segmentation network whose answer is what labelled images say, once they are carried onto the image.
+    """A segmentation network that answers together with labelled images, once they are carried onto the image.
 
     The network is asked first: its classes make the affine, and count with their share. An image that is one of the
     labelled ones does not vote on itself.
@@ -69,7 +70,7 @@ class VotedSegmentation(nn.Module):
         matching: carries them, by the images.
         vote: joins them.
         inferer: applies the network.
-        share: of the vote, from 0 (the network alone) to 1 (the vote alone), in a product of probabilities.
+        share: of the vote in a mean of probabilities, from 0 (the network alone) to 1 (the vote alone).
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class VotedSegmentation(nn.Module):
         matching: Matching,
         vote: LocalVote,
         inferer: Inferer | None = None,
-        share: float = 1.0,
+        share: float = SHARE,
     ) -> None:
         super().__init__()
         self.inferer = SimpleInferer() if inferer is None else inferer
@@ -127,7 +128,7 @@ class VotedSegmentation(nn.Module):
         others = [atlas for atlas in self.atlases if not torch.equal(atlas.image, image)]
         with torch.autocast(image.device.type, enabled=False):
             vote, _ = take_vote(others, image, own.exp(), self.num_classes, self.matching, self.vote)
-        logits = (self.share * vote.clamp(min=LEAST).log() + (1 - self.share) * own).log_softmax(dim=1)
+        logits = (self.share * vote + (1 - self.share) * own.exp()).clamp(min=LEAST).log()
         both, classes = own.exp() * vote, logits.argmax(dim=1, keepdim=True)
         agreement = overlaps(own.argmax(dim=1), vote.argmax(dim=1), self.num_classes)
         return Answer(logits, both.gather(1, classes), estimated_dice(both[0], classes[0, 0]), agreement)
@@ -197,7 +198,7 @@ def voted(
     seed: int = 0,
     device: torch.device | str = "cpu",
     inferer: Inferer | None = None,
-    share: float = 1.0,
+    share: float = SHARE,
     image_name: str | None = None,
     label_name: str | None = None,
 ) -> nn.Module:
