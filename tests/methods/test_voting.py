@@ -48,20 +48,28 @@ def wrap(network=None, **options):
     return VotedSegmentation(network, list(atlases()), NUM_CLASSES, MATCHING, LocalVote(), **options).eval()
 
 
-def test_the_answer_is_the_vote_with_an_affine_by_the_network():
-    image, module = make_pair(seed=5)["fixed_image"], wrap()
+def joined(vote, own, share=0.7):
+    """What both say, never quite 0."""
+    probability = (share * vote + (1 - share) * own).clamp(min=1e-4)
+    return probability / probability.sum(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.7])
+def test_the_answer_is_the_mean_with_the_vote_whose_affine_is_by_the_network(share):
+    image, module = make_pair(seed=5)["fixed_image"], wrap(share=share)
     prob = module.network(image).softmax(dim=1).detach()
-    expected = LocalVote()(carry(list(atlases()), image, prob, NUM_CLASSES, MATCHING)).clamp(min=1e-4)
+    vote = LocalVote()(carry(list(atlases()), image, prob, NUM_CLASSES, MATCHING))
+    expected = joined(vote, prob, share)
     found = module(image).exp()
     assert found.shape == (1, NUM_CLASSES, SIDE, SIDE, SIDE) and not found.requires_grad
-    torch.testing.assert_close(found, expected / expected.sum(dim=1, keepdim=True), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_an_answer_is_as_sure_as_both_sources_together():
     image, module = make_pair(seed=5)["fixed_image"], wrap()
     own = module.network(image).softmax(dim=1).detach()
     vote = LocalVote()(carry(list(atlases()), image, own, NUM_CLASSES, MATCHING))
-    chosen = vote.argmax(dim=1, keepdim=True)
+    chosen = joined(vote, own).argmax(dim=1, keepdim=True)
     expected = own.gather(1, chosen) * vote.gather(1, chosen)
     torch.testing.assert_close(module.confidence(image), expected, atol=1e-5, rtol=0)
     data = Confidenced(keys="pred", network=module)({"image": image[0], "pred": module(image)[0]})
@@ -80,7 +88,9 @@ def test_with_votes_a_review_goes_by_both_sources_and_says_how_far_they_agree():
     vote = LocalVote()(carry(list(atlases()), image, own, NUM_CLASSES, MATCHING))
     data = {"image": image[0], "pred": module(image)[0].softmax(dim=0)}
     review = Reviewed(keys="pred", network=module)(data)["review"]
-    assert review["estimate"] == pytest.approx(estimated_dice((own * vote)[0], vote[0].argmax(dim=0)), abs=1e-4)
+    assert review["estimate"] == pytest.approx(
+        estimated_dice((own * vote)[0], joined(vote, own)[0].argmax(dim=0)), abs=1e-4
+    )
     assert review["agreement"] == overlaps(own[0].argmax(dim=0), vote[0].argmax(dim=0), NUM_CLASSES)
 
 
@@ -109,8 +119,7 @@ def test_a_labelled_image_does_not_vote_on_itself():
     first, second = atlases()
     prob = wrap().network(first.image).softmax(dim=1).detach()
     alone = LocalVote()(carry([second], first.image, prob, NUM_CLASSES, MATCHING))
-    expected = alone.clamp(min=1e-4) / alone.clamp(min=1e-4).sum(dim=1, keepdim=True)
-    torch.testing.assert_close(wrap()(first.image).exp(), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(wrap()(first.image).exp(), joined(alone, prob), atol=1e-5, rtol=0)
 
 
 def test_no_vote_leaves_the_network_and_a_vote_needs_one(tmp_path):

@@ -128,7 +128,8 @@ class VotedSegmentation(nn.Module):
         others = [atlas for atlas in self.atlases if not torch.equal(atlas.image, image)]
         with torch.autocast(image.device.type, enabled=False):
             vote, _ = take_vote(others, image, own.exp(), self.num_classes, self.matching, self.vote)
-        logits = (self.share * vote + (1 - self.share) * own.exp()).clamp(min=LEAST).log()
+        joined = self.share * vote + (1 - self.share) * own.exp()
+        logits = joined.clamp(min=LEAST).log().log_softmax(dim=1)
         both, classes = own.exp() * vote, logits.argmax(dim=1, keepdim=True)
         agreement = overlaps(own.argmax(dim=1), vote.argmax(dim=1), self.num_classes)
         return Answer(logits, both.gather(1, classes), estimated_dice(both[0], classes[0, 0]), agreement)
@@ -202,7 +203,7 @@ def voted(
     image_name: str | None = None,
     label_name: str | None = None,
 ) -> nn.Module:
-    """Let the labelled cases of a data set answer in place of a segmentation network.
+    """Let the labelled cases of a data set answer together with a segmentation network.
 
     Args:
         network: for segmentation.
