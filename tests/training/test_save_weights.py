@@ -113,7 +113,7 @@ def test_weights_without_a_train_state_are_replaced_only_by_a_training_that_may(
 @pytest.mark.parametrize(
     ("when", "message"),
     [
-        (Events.EPOCH_STARTED, "registration/smoothness became nan in epoch 3"),
+        (Events.EPOCH_STARTED, "registration/similarity became nan in epoch 3"),
         (Events.ITERATION_COMPLETED, "weights of 'registration' are no longer finite after epoch 3"),
     ],
     ids=["seen in a loss", "by the last step of an epoch, unseen"],
