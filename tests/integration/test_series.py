@@ -83,8 +83,8 @@ def test_registering_series_writes_what_their_niftis_give(pair, tmp_path):
             registering.run()
         assert {"moving_to_fixed_warp.nii.gz", "warped.nii.gz", "picture.png"} <= names_in(out)
         written[ending] = [nib.load(out / name) for name in ("warped.nii.gz", "moving_to_fixed_warp.nii.gz")]
-    # fields are rounded to a 4096th of a voxel, across which the image changes by 600 at most; they are in mm. ITK reads
-    # a series in float32, of which the warped image stays; that of a NIfTI in int16 is rounded to whole numbers
+    # fields are rounded to a 4096th of a voxel, across which the image changes by 600 at most; they are in mm. ITK
+    # reads a series in float32, of which the warped image stays; that of a NIfTI in int16 is of whole numbers
     for one, other, within in zip(*written.values(), (0.5 + 600 / 4096, 0.02), strict=True):
         np.testing.assert_allclose(one.affine, other.affine, atol=1e-4)
         np.testing.assert_allclose(one.get_fdata(), other.get_fdata(), atol=within)
