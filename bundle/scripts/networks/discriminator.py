@@ -30,7 +30,8 @@ class PairDiscriminator(nn.Module):
         network: maps (B, 2, D, H, W) to logits (B, 1, D, H, W).
         pool: average pooling of the inputs by this factor, and linear upsampling of the logits; 1 is off. Volumes so
             small that the network would end in a single voxel, which it cannot normalise, are not pooled.
-        noise_std: standard deviation of Gaussian noise added to both inputs in training; 0 is off.
+        noise_std: standard deviation of Gaussian noise added to both inputs in training; 0 is off. With ``pool`` it is
+            drawn behind that, as the mean of so many draws.
 
     Raises:
         ValueError: when ``pool`` is below 1 or ``noise_std`` is negative.
