@@ -168,3 +168,11 @@ def test_in_bfloat16_a_volume_thinner_than_the_kernel_has_gradients_that_are_num
         del used  # memory that is given out again holds no numbers
         (grad,) = torch.autograd.grad(out.float().sum(), convolution.weight)
         assert torch.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("kind", [nn.Conv3d, nn.ConvTranspose3d])
+def test_in_bfloat16_what_is_thinner_than_its_kernel_stays_float32(kind):
+    conv = for_processor(kind(16, 16, 3, padding=1))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert conv(torch.randn(1, 16, 2, 8, 8)).dtype == torch.float32
+        assert conv(torch.randn(1, 16, 3, 2, 2)).dtype == torch.bfloat16

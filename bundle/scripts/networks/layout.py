@@ -44,7 +44,9 @@ def for_processor(network: nn.Module, is_taught: bool = True) -> nn.Module:
             module.__class__ = _Conv3d
             if module.in_channels % CHANNELS or module.out_channels % CHANNELS:
                 module.to(memory_format=torch.channels_last_3d)
-        elif type(module) is nn.ConvTranspose3d and module.out_channels < CHANNELS and not is_taught:
+        elif type(module) is nn.ConvTranspose3d and is_taught:
+            module.__class__ = _TaughtConvTranspose3d
+        elif type(module) is nn.ConvTranspose3d and module.out_channels < CHANNELS:
             module.__class__ = _ConvTranspose3d
         elif type(module) is nn.PReLU and module.num_parameters == 1:
             module.__class__ = _PReLU
@@ -60,13 +62,25 @@ def _is_known(upsample: nn.Upsample) -> bool:
     return is_linear and isinstance(upsample.scale_factor, float)
 
 
+def _is_thin(images: Tensor, kernel_size: Sequence[int]) -> bool:
+    """Whether the gradient of weights may not be a number in bfloat16: findings/torch-bf16-conv3d-gradient.sh."""
+    return images.shape[2] < kernel_size[0] and torch.is_autocast_enabled("cpu")
+
+
 class _Conv3d(nn.Conv3d):
     def forward(self, images: Tensor) -> Tensor:
-        if images.shape[2] < self.kernel_size[0] and torch.is_autocast_enabled("cpu"):
-            # in bfloat16 the gradient of its weights may not be a number: findings/torch-bf16-conv3d-gradient.sh
+        if _is_thin(images, self.kernel_size):
             with torch.autocast("cpu", enabled=False):
                 return super().forward(images.float()).contiguous()
         return super().forward(images).contiguous()
+
+
+class _TaughtConvTranspose3d(nn.ConvTranspose3d):
+    def forward(self, images: Tensor) -> Tensor:
+        if _is_thin(images, self.kernel_size):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(images.float())
+        return super().forward(images)
 
 
 class _ConvTranspose3d(nn.ConvTranspose3d):
