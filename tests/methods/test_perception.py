@@ -23,6 +23,7 @@ from tiny_joint import NUM_CLASSES, SIDE, count_forwards, make_networks, make_pa
 from tiny_networks import ByBrightness, SameShift
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from scripts.joint.exchange import Exchange
 from scripts.joint.trainer import JointTrainer
 from scripts.joint.updates import Update
 from scripts.losses.local_ncc import LocalNCC
@@ -364,3 +365,36 @@ def test_registration_is_shown_two_stacks_of_as_many_channels_as_structures():
             with torch.no_grad():
                 ddf = network(*torch.rand(2, 1, 5, side, side, side))
             assert ddf.shape == (1, 3, side, side, side) and ddf.abs().max() < 0.01
+
+
+def test_best_segments_no_image_twice_by_the_same_weights():
+    networks = small_networks()
+    networks["registration"] = Stacks()
+    networks["registration"].weight = torch.nn.Parameter(torch.zeros(1))
+    batch = make_pair(("moving",))
+    passed = []
+    networks["segmentation"].register_forward_hook(lambda _, inputs, __: passed.append(len(inputs[0])))
+    wanted = {"sampled_pred", "sampled_label", "fixed_pred", "warped_label", "confidence"}
+    shared = Exchange(networks)
+    for names, learning, moved in (
+        ({"warped_moving_prob", "fixed_prob"}, {"registration"}, {"registration"}),
+        (wanted, {"segmentation"}, {"segmentation"}),
+        (wanted, {"segmentation"}, {"segmentation"}),
+    ):
+        state = GuidedState(
+            batch,
+            networks,
+            num_classes=NUM_CLASSES,
+            masks="soft",
+            learning=learning,
+            wanted=names,
+            carried=shared.given(learning),
+        )
+        quantities = {name: getattr(state, name) for name in sorted(names)}
+        shared.take(
+            GuidedState,
+            {**quantities, **{n: state.computed(n) for n in GuidedState.shared if state.computed(n) is not None}},
+            moved,
+        )
+    # R's group sees both images; S's first step takes that over, and its second, of other weights, must see them again
+    assert passed == [2, 2, 2, 2]
