@@ -30,7 +30,7 @@ import fire
 from benchmarks import ROOT
 from benchmarks.documents import reference
 from benchmarks.runs import claims, compare, overview
-from benchmarks.studies import confidence, contrasts, fusion, lessons, matching, refinement
+from benchmarks.studies import confidence, contrasts, fusion, lessons, matching, refinement, shares
 from scripts.files.writing import write_text
 
 DOCUMENTS = (
@@ -50,6 +50,7 @@ COMMANDS = {
     "studies.lessons": {"table": lessons.table},
     "studies.matching": {"table": matching.table},
     "studies.refinement": {"table": refinement.table},
+    "studies.shares": {"table": shares.table},
 }
 _PRINTED = re.compile(
     r"(?P<head>```\npython -m benchmarks\.(?P<tool>[\w.]+) (?P<arguments>(?:[^`\n]|\\\n)+)\n```\n<!-- prints -->\n)"
