@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from benchmarks.runs import compare, plans
-from benchmarks.runs.records import read_records
-from benchmarks.studies import confidence, fusion, lessons, refinement
+from benchmarks.runs.records import read_records, write_rows
+from benchmarks.studies import confidence, fusion, lessons, refinement, shares
 from scripts.phantom.volumes import make_phantoms
 
 SETTINGS = {"max_epochs": 1, "iterations_per_epoch": 1, "num_unlabeled": 2, "spatial_size": [16, 16, 16]}
@@ -141,3 +141,18 @@ def test_fusion_is_measured_once_and_has_a_dice_for_every_prediction(trained):
     assert path.read_text() == before
     assert "| prediction | deeprs (augmentation off) |" in fusion.table("phantom")
     assert f"| network | {100 * dice['network']:.2f} (" in fusion.table("phantom")
+
+
+def test_shares_of_the_vote_are_means_over_cases_and_trainings(monkeypatch, tmp_path):
+    monkeypatch.setattr(shares, "RESULTS", tmp_path)
+    rows = [
+        {"weights": weights, "case": case, "joined": joined, "share": share, "dice": dice, "commit": "a"}
+        for joined, offset in (("mean", 0.0), ("product", 0.1))
+        for share in shares.SHARES
+        for weights, case, dice in (("s0", "a", share / 2 + offset), ("s1", "b", offset))
+    ]
+    (tmp_path / "phantom").mkdir()
+    write_rows(tmp_path / "phantom" / "shares.csv", shares.COLUMNS, rows)
+    lines = shares.table("phantom").splitlines()
+    assert lines[2] == "| mean | " + " | ".join(f"{2.5 * step:.1f}" for step in range(11)) + " |"
+    assert lines[3].startswith("| product | 10.0 | 12.5 |")
